@@ -1,0 +1,30 @@
+/* C ABI for other languages: text in, JSON out. Strings returned are owned by the caller and freed with
+ * fusedmlp_free; every one is a JSON object: {"ok": true, ...} or
+ * {"ok": false, "code": "...", "argument": "...", "message": "..."}. NULL only when memory is out. */
+#ifndef FUSEDMLP_C_API_H
+#define FUSEDMLP_C_API_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+const char* fusedmlp_version(void); /* static; do not free */
+void fusedmlp_free(char* text);
+
+/* {"ok":true,"spec":"<canonical>","d_in":..,"activation":"gelu","activation_index":3,...} */
+char* fusedmlp_spec_json(const char* spec);
+
+/* {"ok":true,"devices":[{"device":"cpu","name":..,"isa":..,"cores":..,...}]} */
+char* fusedmlp_info_json(void);
+
+/* {"ok":true,"spec":..,"tokens":..,"device":..,"chosen":"..","predicted_us":..,"limit_us":..,"entries":[
+ *   {"name":..,"predicted_us":..|null,"basis":..,"bound":..,"chosen":..,"reason":..}]} */
+char* fusedmlp_explain_json(const char* spec, int64_t tokens, const char* device);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,64 @@
+// Devices and what is known of them.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "fusedmlp/spec.h"
+#include "fusedmlp/status.h"
+
+namespace fusedmlp {
+inline namespace v0 {
+
+enum class DeviceType : std::uint8_t { cpu, cuda };
+
+struct Device {
+  DeviceType type = DeviceType::cpu;
+  int index = 0;
+
+  static Device cpu() { return {}; }
+  static Device cuda(int index = 0) { return {DeviceType::cuda, index}; }
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+std::string to_string(Device device);           // "cpu", "cuda:0"
+Result<Device> parse_device(std::string_view);  // the same names, and "cuda"
+
+// Instruction-set classes of the CPU kernels, slowest first. `generic` is any x86-64: layer by layer only.
+enum class Isa : std::uint8_t { generic, avx2, avx512 };
+
+const char* to_string(Isa isa) noexcept;
+
+// Where a figure comes from.
+enum class Basis : std::uint8_t { measured, modelled, unsupported };
+
+const char* to_string(Basis basis) noexcept;
+
+// Rates and sizes that the cost model needs. Bandwidths are bytes a second for reads.
+struct DeviceInfo {
+  Device device;
+  std::string name;
+  Isa isa = Isa::generic;  // CPU: the class in use (FUSEDMLP_ISA=generic|avx2|avx512 lowers it)
+  int cores = 1;           // CPUs this process may run on; SMs on a GPU
+  std::size_t l1_bytes = 0;
+  std::size_t l2_bytes = 0;
+  std::size_t l3_bytes = 0;      // all of it; 0 on a GPU
+  double flops_per_core[kDTypeCount] = {};  // by storage dtype, multiply-add = 2
+  double l2_bandwidth_per_core = 0;
+  double l3_bandwidth_per_core = 0;
+  double l3_bandwidth = 0;  // all cores
+  double memory_bandwidth_per_core = 0;
+  double memory_bandwidth = 0;  // all cores
+  double launch_seconds = 0;    // one parallel region (CPU), one kernel (GPU)
+  Basis basis = Basis::modelled;
+};
+
+// The device as this library sees it; constants come from a committed table, nothing is measured here.
+Result<DeviceInfo> describe(Device device);
+
+// Every device usable here: the CPU first, then GPUs.
+std::vector<Device> devices();
+
+}  // namespace v0
+}  // namespace fusedmlp

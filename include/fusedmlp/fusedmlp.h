@@ -1,0 +1,9 @@
+// Everything of the public C++ API.
+#pragma once
+
+#include "fusedmlp/device.h"
+#include "fusedmlp/packed.h"
+#include "fusedmlp/plan.h"
+#include "fusedmlp/spec.h"
+#include "fusedmlp/status.h"
+#include "fusedmlp/weights.h"

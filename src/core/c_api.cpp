@@ -1,0 +1,240 @@
+#include "fusedmlp/c_api.h"
+
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "core/device.h"
+#include "core/dispatch.h"
+#include "core/guarded.h"
+#include "fusedmlp/fusedmlp.h"
+
+namespace {
+
+using namespace fusedmlp;
+
+class Json {
+ public:
+  Json() { writer_.StartObject(); }
+
+  void key(const char* name) { writer_.Key(name); }
+  void string(const char* name, std::string_view value) {
+    key(name);
+    writer_.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
+  }
+  void integer(const char* name, std::int64_t value) {
+    key(name);
+    writer_.Int64(value);
+  }
+  void number(const char* name, double value) {  // JSON has no Inf and no NaN
+    key(name);
+    if (std::isfinite(value)) {
+      writer_.Double(value);
+    } else {
+      writer_.Null();
+    }
+  }
+  void boolean(const char* name, bool value) {
+    key(name);
+    writer_.Bool(value);
+  }
+  void null(const char* name) {
+    key(name);
+    writer_.Null();
+  }
+  void start_object() { writer_.StartObject(); }
+  void end_object() { writer_.EndObject(); }
+  void start_array() { writer_.StartArray(); }
+  void end_array() { writer_.EndArray(); }
+
+  // The finished text in memory that fusedmlp_free releases; null when memory is out.
+  char* release() {
+    writer_.EndObject();
+    char* text = static_cast<char*>(std::malloc(buffer_.GetSize() + 1));
+    if (text != nullptr) std::memcpy(text, buffer_.GetString(), buffer_.GetSize() + 1);
+    return text;
+  }
+
+ private:
+  rapidjson::StringBuffer buffer_;
+  rapidjson::Writer<rapidjson::StringBuffer> writer_{buffer_};
+};
+
+// fill(json) writes the members after "ok"; its Status decides which object it becomes.
+template <class Fill>
+char* respond(Fill&& fill) noexcept {
+  try {
+    Json json;
+    json.boolean("ok", true);
+    const Status status = core::guarded([&]() -> Status { return fill(json); });
+    if (status.ok()) return json.release();
+    Json failed;
+    failed.boolean("ok", false);
+    failed.string("code", to_string(status.code()));
+    failed.string("argument", status.argument());
+    failed.string("message", status.message());
+    return failed.release();
+  } catch (...) {  // memory for the message is out too
+    return nullptr;
+  }
+}
+
+Status missing(const char* argument) {
+  return Status(StatusCode::invalid_argument, argument, "is null, accepted: a text");
+}
+
+void write_spec(Json& json, const MlpSpec& spec) {
+  json.string("spec", to_string(spec));
+  json.string("form", form_name(spec.activation, spec.gated));
+  json.integer("d_in", spec.d_in);
+  json.integer("d_hidden", spec.d_hidden);
+  json.integer("d_out", spec.d_out);
+  json.string("activation", to_string(spec.activation));
+  json.integer("activation_index", static_cast<int>(spec.activation));
+  json.boolean("gated", spec.gated);
+  json.string("gate_order", to_string(spec.gate_order));
+  json.integer("gate_order_index", static_cast<int>(spec.gate_order));
+  json.boolean("bias_gate", spec.bias_gate);
+  json.boolean("bias_up", spec.bias_up);
+  json.boolean("bias_down", spec.bias_down);
+  json.string("dtype", to_string(spec.dtype));
+  json.integer("dtype_index", static_cast<int>(spec.dtype));
+  json.number("alpha", static_cast<double>(spec.alpha));
+  json.number("limit", static_cast<double>(spec.limit));
+  json.integer("weight_elements", weight_elements(spec));
+  json.number("flops_per_token", flops(spec, 1));
+}
+
+void write_device(Json& json, const DeviceInfo& info) {
+  json.start_object();
+  json.string("device", to_string(info.device));
+  json.string("name", info.name);
+  if (info.device.type == DeviceType::cpu) {
+    json.string("isa", to_string(info.isa));
+  } else {
+    json.null("isa");
+  }
+  json.integer("cores", info.cores);
+  json.integer("l1_bytes", static_cast<std::int64_t>(info.l1_bytes));
+  json.integer("l2_bytes", static_cast<std::int64_t>(info.l2_bytes));
+  json.integer("l3_bytes", static_cast<std::int64_t>(info.l3_bytes));
+  json.key("flops_per_core");
+  json.start_object();
+  for (int i = 0; i < kDTypeCount; ++i) json.number(to_string(static_cast<DType>(i)), info.flops_per_core[i]);
+  json.end_object();
+  json.number("l2_bandwidth_per_core", info.l2_bandwidth_per_core);
+  json.number("l3_bandwidth_per_core", info.l3_bandwidth_per_core);
+  json.number("l3_bandwidth", info.l3_bandwidth);
+  json.number("memory_bandwidth_per_core", info.memory_bandwidth_per_core);
+  json.number("memory_bandwidth", info.memory_bandwidth);
+  json.number("launch_seconds", info.launch_seconds);
+  json.string("basis", to_string(info.basis));
+  json.end_object();
+}
+
+void write_candidate(Json& json, const core::Candidate& candidate, const std::vector<core::Candidate>& list) {
+  const bool runs = candidate.unsupported.empty();
+  json.start_object();
+  json.string("name", candidate.entry->name);
+  json.string("summary", candidate.entry->summary);
+  if (runs) {
+    json.number("predicted_us", candidate.prediction.seconds * 1e6);
+  } else {
+    json.null("predicted_us");
+  }
+  json.string("basis", to_string(candidate.prediction.basis));
+  if (runs) {
+    json.string("bound", core::to_string(candidate.prediction.bound));
+  } else {
+    json.null("bound");
+  }
+  json.boolean("chosen", candidate.chosen);
+  json.string("reason", core::reason(candidate, list));
+  json.end_object();
+}
+
+Status explain_into(Json& json, const char* spec_text, std::int64_t tokens, const char* device_text) {
+  if (spec_text == nullptr) return missing("spec");
+  if (device_text == nullptr) return missing("device");
+  const Result<MlpSpec> spec = parse_spec(spec_text);
+  if (!spec) return spec.status();
+  const Result<Device> device = parse_device(device_text);
+  if (!device) return device.status();
+  if (tokens < 0) {
+    return Status(StatusCode::invalid_argument, "tokens", "must be >= 0, got " + std::to_string(tokens));
+  }
+  const Result<const DeviceInfo*> info = core::find_device(*device);
+  if (!info) return info.status();
+
+  const core::PackedLayout* layout = core::packed_layout(device->type);
+  const bool packed = layout != nullptr && layout->bytes(*spec, **info) > 0;
+  const core::Query query{*spec, tokens, **info, std::max(1, default_executor().concurrency()), packed};
+  const Result<std::vector<core::Candidate>> list = core::candidates(query);
+  if (!list) return list.status();
+  const core::Prediction limit = core::physical_limit(*spec, tokens, **info, query.threads);
+
+  json.string("spec", to_string(*spec));
+  json.integer("tokens", tokens);
+  json.string("device", to_string(*device));
+  json.string("device_name", (*info)->name);
+  json.integer("threads", query.threads);
+  json.number("flops", flops(*spec, tokens));
+  for (const core::Candidate& candidate : *list) {
+    if (!candidate.chosen) continue;
+    json.string("chosen", candidate.entry->name);
+    json.number("predicted_us", candidate.prediction.seconds * 1e6);
+  }
+  json.number("limit_us", limit.seconds * 1e6);
+  json.string("limit_bound", core::to_string(limit.bound));
+  json.string("limit_basis", to_string(limit.basis));
+  json.key("entries");
+  json.start_array();
+  for (const core::Candidate& candidate : *list) write_candidate(json, candidate, *list);
+  json.end_array();
+  return {};
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* fusedmlp_version(void) { return version(); }
+
+void fusedmlp_free(char* text) { std::free(text); }
+
+char* fusedmlp_spec_json(const char* spec) {
+  return respond([&](Json& json) -> Status {
+    if (spec == nullptr) return missing("spec");
+    const Result<MlpSpec> parsed = parse_spec(spec);
+    if (!parsed) return parsed.status();
+    write_spec(json, *parsed);
+    return {};
+  });
+}
+
+char* fusedmlp_info_json(void) {
+  return respond([](Json& json) -> Status {
+    json.string("version", version());
+    json.key("devices");
+    json.start_array();
+    for (const Device device : devices()) {
+      const Result<const DeviceInfo*> info = core::find_device(device);
+      if (!info) return info.status();
+      write_device(json, **info);
+    }
+    json.end_array();
+    return {};
+  });
+}
+
+char* fusedmlp_explain_json(const char* spec, int64_t tokens, const char* device) {
+  return respond([&](Json& json) { return explain_into(json, spec, tokens, device); });
+}
+
+}  // extern "C"

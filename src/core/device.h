@@ -1,0 +1,18 @@
+// Device descriptions without a copy.
+#pragma once
+
+#include "fusedmlp/device.h"
+
+namespace fusedmlp::core {
+
+// One of a few descriptions made once per process. FUSEDMLP_ISA is read at each call and says which; a word it
+// does not know, or a class this CPU lacks, is a Status.
+Result<const DeviceInfo*> cpu_device();
+
+// The same for any device; a GPU's description is made once per process too.
+Result<const DeviceInfo*> find_device(Device device);
+
+// The class to use: the best one, or the one named by `wanted` (null or empty: no wish).
+Result<Isa> select_isa(const char* wanted, Isa best);
+
+}  // namespace fusedmlp::core

@@ -1,0 +1,155 @@
+#include "core/execute.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/aligned_buffer.h"
+#include "core/weight_rows.h"
+
+namespace fusedmlp::core {
+namespace {
+
+Status wrong(const char* argument, std::string message) {
+  return Status(StatusCode::invalid_argument, argument, std::move(message));
+}
+
+// Rows of x or y: pointer, alignment, row stride, and the bytes they span.
+Status check_rows(const char* name, const char* stride_name, const void* data, std::int64_t stride,
+                  std::int64_t width, std::int64_t tokens, DType dtype, ByteRange& range) {
+  if (data == nullptr) return wrong(name, fmt::format("is null with {} tokens", tokens));
+  const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(data);
+  const auto size = static_cast<std::int64_t>(size_of(dtype));
+  if (begin % size_of(dtype) != 0) {
+    return wrong(
+        name, fmt::format("must be aligned to the {} bytes of a {} element, got {}", size, to_string(dtype), data));
+  }
+  if (stride < width) return wrong(stride_name, fmt::format("must be 0 or at least {}, got {}", width, stride));
+  std::int64_t bytes = 0;
+  if (__builtin_mul_overflow(tokens - 1, stride, &bytes) || __builtin_add_overflow(bytes, width, &bytes) ||
+      __builtin_mul_overflow(bytes, size, &bytes) || static_cast<std::uintptr_t>(bytes) > UINTPTR_MAX - begin) {
+    return wrong("tokens", fmt::format("{} rows of stride {} do not fit into memory", tokens, stride));
+  }
+  range = {begin, begin + static_cast<std::uintptr_t>(bytes)};
+  return {};
+}
+
+struct Named {
+  const char* name;
+  ByteRange range;
+};
+
+Status check_apart(const char* written, const ByteRange& range, const Named& other) {
+  if (!range.overlaps(other.range)) return {};
+  return wrong(written, fmt::format("overlaps {}: bytes [{:#x}, {:#x}) and [{:#x}, {:#x})", other.name, range.begin,
+                                    range.end, other.range.begin, other.range.end));
+}
+
+std::int64_t or_default(std::int64_t stride, std::int64_t width) { return stride == 0 ? width : stride; }
+
+}  // namespace
+
+Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs& args) {
+  const MlpSpec& spec = problem.spec;
+  const MlpWeights& w = problem.weights;
+  if (args.tokens < 0) return wrong("tokens", fmt::format("must be >= 0, got {}", args.tokens));
+  if (args.tokens == 0) return {};
+
+  ByteRange x;
+  ByteRange y;
+  if (Status status =
+          check_rows("x", "ldx", args.x, or_default(args.ldx, spec.d_in), spec.d_in, args.tokens, spec.dtype, x);
+      !status) {
+    return status;
+  }
+  if (Status status =
+          check_rows("y", "ldy", args.y, or_default(args.ldy, spec.d_out), spec.d_out, args.tokens, spec.dtype, y);
+      !status) {
+    return status;
+  }
+
+  const auto packed_begin = reinterpret_cast<std::uintptr_t>(problem.packed);
+  if (packed_begin % kAlignment != 0) {
+    return wrong("packed", fmt::format("must be {}-byte aligned, got {}", kAlignment, problem.packed));
+  }
+  const Named read[] = {
+      {"x", x},
+      {"gate", bytes_of(w.gate, spec.dtype)},
+      {"up", bytes_of(w.up, spec.dtype)},
+      {"gate_up", bytes_of(w.gate_up, spec.dtype)},
+      {"down", bytes_of(w.down, spec.dtype)},
+      {"bias_gate", bytes_of(w.bias_gate, spec.dtype)},
+      {"bias_up", bytes_of(w.bias_up, spec.dtype)},
+      {"bias_gate_up", bytes_of(w.bias_gate_up, spec.dtype)},
+      {"bias_down", bytes_of(w.bias_down, spec.dtype)},
+      {"packed", {packed_begin, problem.packed == nullptr ? packed_begin : packed_begin + packed_bytes}},
+  };
+  ByteRange workspace;
+  if (args.workspace != nullptr) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(args.workspace);
+    if (begin % kAlignment != 0) {
+      return wrong("workspace", fmt::format("must be {}-byte aligned, got {}", kAlignment, args.workspace));
+    }
+    if (args.workspace_bytes > UINTPTR_MAX - begin) {
+      return wrong("workspace_bytes", fmt::format("{} bytes do not fit into memory", args.workspace_bytes));
+    }
+    workspace = {begin, begin + args.workspace_bytes};
+    if (Status status = check_apart("workspace", workspace, {"y", y}); !status) return status;
+  }
+  for (const Named& other : read) {
+    if (Status status = check_apart("y", y, other); !status) return status;
+    if (Status status = check_apart("workspace", workspace, other); !status) return status;
+  }
+  return {};
+}
+
+Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const RunArgs& args,
+                         const DeviceInfo& device) {
+  if (Status status = validate(problem, packed_bytes, args); !status) return status;
+  Prepared prepared;
+  if (args.tokens == 0) return prepared;
+
+  prepared.args = args;
+  prepared.args.ldx = or_default(args.ldx, problem.spec.d_in);
+  prepared.args.ldy = or_default(args.ldy, problem.spec.d_out);
+  if (args.executor == nullptr) prepared.args.executor = &default_executor();
+  const Query query{problem.spec, args.tokens, device, std::max(1, prepared.args.executor->concurrency()),
+                    problem.packed != nullptr};
+  const Result<const KernelEntry*> entry = choose(query);
+  if (!entry) return entry.status();
+  prepared.entry = *entry;
+  prepared.workspace_bytes = prepared.entry->workspace_bytes(query);
+  if (args.workspace != nullptr && args.workspace_bytes < prepared.workspace_bytes) {
+    return wrong("workspace_bytes",
+                 fmt::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", prepared.entry->name,
+                             prepared.workspace_bytes, args.tokens, query.threads, args.workspace_bytes));
+  }
+  return prepared;
+}
+
+std::size_t workspace_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
+                            bool packed) {
+  std::size_t most = 0;
+  if (tokens <= 0) return most;
+  for (int t = 1; t <= threads; ++t) {  // fewer threads may make another kernel the cheapest
+    const Query query{spec, tokens, device, t, packed};
+    const Result<std::vector<Candidate>> list = candidates(query);
+    if (!list) return most;  // run() says why
+    for (const Candidate& candidate : *list) {
+      if (candidate.chosen) most = std::max(most, candidate.entry->workspace_bytes(query));
+    }
+  }
+  return most;
+}
+
+Result<std::string> explain(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
+                            bool packed) {
+  if (tokens < 0) return wrong("tokens", fmt::format("must be >= 0, got {}", tokens));
+  const Query query{spec, tokens, device, threads, packed};
+  const Result<std::vector<Candidate>> list = candidates(query);
+  if (!list) return list.status();
+  return explain_text(query, *list);
+}
+
+}  // namespace fusedmlp::core

@@ -1,0 +1,33 @@
+// One run, shared by Plan and the stateless API: check the arguments, choose the kernel, call it.
+#pragma once
+
+#include <cstddef>
+
+#include "core/dispatch.h"
+#include "core/kernel.h"
+
+namespace fusedmlp::core {
+
+// Arguments checked and completed. entry == nullptr: nothing to do (no tokens).
+struct Prepared {
+  const KernelEntry* entry = nullptr;
+  RunArgs args;                     // ldx, ldy and executor are set; the workspace only if the caller gave one
+  std::size_t workspace_bytes = 0;  // what the entry needs
+};
+
+// Ok, or which argument is wrong. Everything but the workspace, whose least size depends on the kernel.
+// packed_bytes: extent of problem.packed, which y and the workspace must not overlap.
+Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs& args);
+
+Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const RunArgs& args,
+                         const DeviceInfo& device);
+
+// Workspace that any choice of kernel needs for up to `threads` threads.
+std::size_t workspace_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
+                            bool packed);
+
+// The text of Plan::explain.
+Result<std::string> explain(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
+                            bool packed);
+
+}  // namespace fusedmlp::core

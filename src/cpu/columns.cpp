@@ -1,0 +1,161 @@
+// cpu.columns: few tokens. All rows go together; the threads divide the hidden's columns, then, after one join,
+// the output's. Every weight is read once, by one thread, as one stream; nothing is summed across threads, so
+// the bits do not depend on their number.
+#include "core/cost_model.h"
+#include "cpu/drivers.h"
+#include "cpu/product.h"
+#include "cpu/scratch.h"
+
+namespace fusedmlp::cpu {
+namespace {
+
+// Beyond this the hidden (fp32, all of it) outgrows the caches.
+constexpr std::int64_t kMostTokens = 1024;
+
+// Below about this much work on one core, waking another costs more than it saves (in parallel regions).
+constexpr double kWorthWaking = 3.0;
+
+double one_core_seconds(const core::Query& query) {
+  const double weights = core::weight_bytes(query.spec);
+  return std::max(flops(query.spec, query.tokens) / core::peak_flops(query.device, query.spec.dtype, 1),
+                  weights / core::read_bandwidth(query.device, weights, 1));
+}
+
+int task_count(const core::Query& query) {
+  if (query.threads == 1) return 1;
+  return one_core_seconds(query) < kWorthWaking * query.device.launch_seconds ? 1 : query.threads;
+}
+
+// x is read in place when it is fp32 and one row tile covers all rows.
+bool copies_x(const MlpSpec& spec, std::int64_t tokens, int tile_rows) {
+  return spec.dtype != DType::f32 || tokens > tile_rows;
+}
+
+struct Layout {
+  Layout(Scratch& scratch, const core::Query& query, const IsaKernels& isa, const PackedShape& shape, int tasks)
+      : ldx(scratch_ld(query.spec.d_in)),
+        ldh(scratch_ld(query.spec.d_hidden + shape.columns_per_hidden_panel)) {
+    if (copies_x(query.spec, query.tokens, isa.tile_rows)) x = scratch.floats(query.tokens * ldx);
+    hidden = scratch.floats(query.tokens * ldh);
+    if (!query.packed) biases = scratch.floats(static_cast<std::int64_t>(Job::bias_floats(shape, isa.lanes)));
+    tile_floats = query.tokens * 2 * isa.lanes;
+    tiles = scratch.floats(tasks * tile_floats);
+    slice_step = slice_bytes(query.spec.dtype, isa.lanes, query.packed);
+    slices = scratch.bytes(static_cast<std::size_t>(tasks) * slice_step);
+  }
+
+  std::int64_t ldx;
+  std::int64_t ldh;  // room for the last panel's columns beyond d_hidden, which are written and never read
+  std::int64_t tile_floats;
+  std::size_t slice_step;
+  float* x = nullptr;
+  float* hidden;
+  float* biases = nullptr;
+  float* tiles;
+  std::byte* slices;
+};
+
+std::size_t workspace_bytes(const core::Query& query) {
+  const IsaKernels& isa = *isa_kernels(query.device.isa);
+  Scratch scratch(nullptr);
+  Layout(scratch, query, isa, PackedShape(query.spec, isa.lanes), task_count(query));
+  return scratch.used();
+}
+
+struct Shared {
+  const Job& job;
+  const RunArgs& args;
+  const Layout& layout;
+  RowTiles tiles;
+  const float* x;
+  std::int64_t ldx;
+  int tasks;
+};
+
+void hidden_task(void* context, int index) {
+  const Shared& s = *static_cast<const Shared*>(context);
+  const std::int64_t panels = s.job.shape.hidden_panels;
+  const std::int64_t width = s.job.shape.columns_per_hidden_panel;
+  float* tile = s.layout.tiles + index * s.layout.tile_floats;
+  std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
+  for (std::int64_t p = panels * index / s.tasks; p < panels * (index + 1) / s.tasks; ++p) {
+    hidden_panel(s.job, p, s.x, s.ldx, s.tiles, s.layout.hidden + p * width, s.layout.ldh, tile, slice);
+  }
+}
+
+void down_task(void* context, int index) {
+  const Shared& s = *static_cast<const Shared*>(context);
+  const std::int64_t panels = s.job.shape.down_panels;
+  float* tile = s.layout.tiles + index * s.layout.tile_floats;
+  std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
+  for (std::int64_t q = panels * index / s.tasks; q < panels * (index + 1) / s.tasks; ++q) {
+    panel_product(s.job.isa, s.job.spec.dtype, s.job.down, q, 0, s.job.spec.d_hidden, s.layout.hidden, s.layout.ldh,
+                  s.tiles, tile, false, slice);
+    store_panel(s.job, q, tile, s.tiles, s.args.y, s.args.ldy);
+  }
+}
+
+Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
+  Job job(problem, device);
+  const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
+  const int tasks = task_count(query);
+  Scratch scratch(args.workspace);
+  const Layout layout(scratch, query, job.isa, job.shape, tasks);
+  job.set_biases(problem, layout.biases);
+  Shared shared{job, args, layout, RowTiles(args.tokens, job.isa.tile_rows), static_cast<const float*>(args.x),
+                args.ldx, tasks};
+  if (layout.x) {
+    const std::int64_t step = args.ldx * static_cast<std::int64_t>(size_of(problem.spec.dtype));
+    for (std::int64_t r = 0; r < args.tokens; ++r) {
+      job.isa.widen(problem.spec.dtype, static_cast<const std::byte*>(args.x) + r * step, layout.x + r * layout.ldx,
+                    problem.spec.d_in);
+    }
+    shared.x = layout.x;
+    shared.ldx = layout.ldx;
+  }
+  args.executor->parallel(tasks, &hidden_task, &shared);
+  args.executor->parallel(tasks, &down_task, &shared);
+  return {};
+}
+
+std::string unsupported(const core::Query& query) {
+  if (query.tokens > kMostTokens) {
+    return "for at most " + std::to_string(kMostTokens) + " tokens: the hidden would leave the caches";
+  }
+  return unsupported_isa(query);
+}
+
+core::Prediction predict(const core::Query& query) {
+  const IsaKernels& isa = *isa_kernels(query.device.isa);
+  const int tasks = task_count(query);
+  const int threads = core::usable_threads(query.device, tasks);
+  const double tokens = static_cast<double>(query.tokens);
+  const double reuse = query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / tokens;
+  const double compute = core::compute_seconds(query.spec, query.tokens, query.device, threads) /
+                         tile_efficiency(query.tokens, isa.tile_rows) / kProductEfficiency * reuse;
+  const double weights = core::weight_bytes(query.spec);
+  // Rows beyond L2 are read again from L3 for every panel; the hidden is written and read once.
+  const double x_bytes = tokens * static_cast<double>(query.spec.d_in) * sizeof(float);
+  const double spill = std::max(0.0, x_bytes - 0.75 * static_cast<double>(query.device.l2_bytes));
+  const PackedShape shape(query.spec, isa.lanes);
+  const double l3 = query.device.l3_bandwidth_per_core * threads;
+  const double traffic = spill * static_cast<double>(shape.hidden_panels) +
+                         2 * tokens * static_cast<double>(query.spec.d_hidden) * sizeof(float);
+  const double memory = weights / core::read_bandwidth(query.device, weights, threads) + traffic / l3;
+  return core::combine(compute, memory, tasks > 1 ? 2 * query.device.launch_seconds : 0.0, Basis::modelled);
+}
+
+}  // namespace
+
+const core::KernelEntry& columns_kernel() {
+  static const core::KernelEntry entry{"cpu.columns",
+                                       "all rows at once, threads divide the hidden's and the output's columns",
+                                       &panel_layout(),
+                                       &unsupported,
+                                       &workspace_bytes,
+                                       &predict,
+                                       &run};
+  return entry;
+}
+
+}  // namespace fusedmlp::cpu
