@@ -105,10 +105,10 @@ Result<std::vector<Candidate>> candidates(const Query& query, std::span<const Ke
   list.reserve(table.size());
   for (const KernelEntry& entry : table) {
     Candidate candidate{&entry, entry.unsupported(query), {}, false};
-    if (candidate.unsupported.empty()) {
-      candidate.prediction = entry.predict(query);
-    } else {
+    if (!candidate.unsupported.empty()) {
       candidate.prediction.basis = Basis::unsupported;
+    } else if (query.tokens > 0) {  // none take no time, and entries need not consider them
+      candidate.prediction = entry.predict(query);
     }
     list.push_back(std::move(candidate));
   }

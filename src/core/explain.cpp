@@ -9,9 +9,10 @@
 namespace fusedmlp::core {
 namespace {
 
-std::string microseconds(double seconds) {
+std::string duration(double seconds) {
   const double us = seconds * 1e6;
-  return us < 100 ? fmt::format("{:.1f} us", us) : fmt::format("{:.0f} us", us);
+  if (us < 100) return fmt::format("{:.1f} us", us);
+  return us < 1e4 ? fmt::format("{:.0f} us", us) : fmt::format("{:.0f} ms", us / 1e3);
 }
 
 std::string megabytes(double bytes) {
@@ -37,7 +38,8 @@ std::string reason(const Candidate& candidate, const std::vector<Candidate>& lis
   const double taken = chosen->prediction.seconds;
   if (!candidate.chosen) {
     if (mine < taken) return fmt::format("FUSEDMLP_KERNEL forces {}", chosen->entry->name);
-    return fmt::format("slower: {} against {}", microseconds(mine), microseconds(taken));
+    if (mine == taken) return fmt::format("no faster than {}", chosen->entry->name);
+    return fmt::format("slower: {} against {}", duration(mine), duration(taken));
   }
   const auto cheaper = [&](const Candidate& c) { return c.unsupported.empty() && c.prediction.seconds < mine; };
   return std::any_of(list.begin(), list.end(), cheaper) ? "forced by FUSEDMLP_KERNEL" : "the fastest that can run it";
@@ -50,7 +52,7 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
                                  query.tokens == 1 ? "" : "s", to_string(device.device), device.name,
                                  device.device.type == DeviceType::cpu ? to_string(device.isa) : "gpu", query.threads,
                                  query.threads == 1 ? "" : "s");
-  text += fmt::format("physical limit {}, bound by {} ({})\n", microseconds(limit.seconds), to_string(limit.bound),
+  text += fmt::format("physical limit {}, bound by {} ({})\n", duration(limit.seconds), to_string(limit.bound),
                       work(query));
 
   std::size_t name_width = 6;
@@ -64,7 +66,7 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
   for (const Candidate& candidate : list) {
     const bool runs = candidate.unsupported.empty();
     text += fmt::format("{} {:<{}}  {:>12}  {:<11}  {:<8}  {:<{}}  {}\n", candidate.chosen ? '*' : ' ',
-                        candidate.entry->name, name_width, runs ? microseconds(candidate.prediction.seconds) : "-",
+                        candidate.entry->name, name_width, runs ? duration(candidate.prediction.seconds) : "-",
                         to_string(candidate.prediction.basis), runs ? to_string(candidate.prediction.bound) : "-",
                         reason(candidate, list), reason_width, candidate.entry->summary);
   }

@@ -32,7 +32,7 @@ struct Problem {
 // What is asked of a kernel, without the data.
 struct Query {
   const MlpSpec& spec;
-  std::int64_t tokens;
+  std::int64_t tokens;  // >= 1 where a kernel is asked to predict, to size its workspace or to run
   const DeviceInfo& device;
   int threads;  // concurrency of the executor that will run it
   bool packed;  // whether a packed copy is at hand

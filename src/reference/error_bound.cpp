@@ -153,8 +153,7 @@ Truth truth_with_bound(const MlpSpec& spec, const MlpWeights& weights, const voi
     for (std::int64_t j = 0; j < spec.d_hidden; ++j) {
       const auto at = static_cast<std::size_t>(j);
       const std::int64_t offset = j * spec.d_in;
-      const Interval u =
-          bound.between_layers(dot(row.data(), nullptr, up.data() + offset, bias_up[at], spec.d_in));
+      const Interval u = bound.between_layers(dot(row.data(), nullptr, up.data() + offset, bias_up[at], spec.d_in));
       Interval value;
       if (spec.gated) {
         const Interval g =

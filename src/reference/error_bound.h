@@ -28,8 +28,9 @@ enum class Roundings : std::uint8_t {
 };
 
 struct Truth {
-  std::vector<double> y;      // [tokens, d_out]
-  std::vector<double> bound;  // [tokens, d_out]: the largest |y - truth| of a correct kernel; inf where y is not finite
+  std::vector<double> y;  // [tokens, d_out]
+  std::vector<double>
+      bound;  // [tokens, d_out]: the largest |y - truth| of a correct kernel; inf where y is not finite
 };
 
 // x has the spec's dtype and row stride ldx (elements, 0 means d_in). The arguments must be valid.
@@ -40,9 +41,9 @@ Truth truth_with_bound(const MlpSpec& spec, const MlpWeights& weights, const voi
 inline constexpr double kFastFormK = 2;
 
 struct Deviation {
-  double norm = 0;             // ||y - truth|| / ||truth|| over the finite elements; 0 / 0 is 0
-  double worst_ratio = 0;      // largest |y - truth| / bound
-  std::int64_t worst = -1;     // element of worst_ratio, row * d_out + column
+  double norm = 0;               // ||y - truth|| / ||truth|| over the finite elements; 0 / 0 is 0
+  double worst_ratio = 0;        // largest |y - truth| / bound
+  std::int64_t worst = -1;       // element of worst_ratio, row * d_out + column
   std::int64_t kind_errors = 0;  // NaN or an infinity where the truth has none, or the other way round
   std::int64_t first_kind_error = -1;
 };

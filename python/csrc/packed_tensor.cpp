@@ -1,0 +1,124 @@
+#include "packed_tensor.h"
+
+#include <torch/csrc/stable/c/shim.h>
+
+#include <cstring>
+#include <random>
+
+#include "executor.h"
+#include "fusedmlp/device.h"
+#include "fusedmlp/packed.h"
+
+namespace fusedmlp::pytorch {
+namespace {
+
+constexpr std::uint64_t kMagic = 0x504c4d4445535546;  // "FUSEDMLP"
+constexpr std::uint32_t kFormat = 1;
+
+std::uint64_t process_nonce() {
+  static const std::uint64_t nonce = [] {
+    std::random_device device;
+    return (std::uint64_t{device()} << 32) ^ device();
+  }();
+  return nonce;
+}
+
+std::uint32_t current_isa() {
+  static const std::uint32_t isa = [] {
+    const Result<DeviceInfo> info = describe(Device::cpu());
+    return info ? static_cast<std::uint32_t>(info->isa) : 0u;
+  }();
+  return isa;
+}
+
+// A one-tensor operator returning a number or a flag; the tensor stays the caller's.
+std::uint64_t query(const char* op, const Tensor& tensor) {
+  AtenTensorHandle handle = nullptr;  // the call consumes a reference
+  TORCH_ERROR_CODE_CHECK(aoti_torch_new_tensor_handle(tensor.get(), &handle));
+  StableIValue stack[1] = {torch::stable::detail::from(handle)};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack, TORCH_ABI_VERSION));
+  return stack[0];
+}
+
+bool is_inference(const Tensor& tensor) {
+  return torch::stable::detail::to<bool>(query("aten::is_inference", tensor));
+}
+
+std::int64_t version_of(const Tensor& tensor) {
+  return torch::stable::detail::to<std::int64_t>(query("aten::_version", tensor));
+}
+
+bool same_memory(const Fingerprint& f, const TensorInfo& t) {
+  if (f.data != t.data || f.dim != t.dim || f.dtype != t.dtype) return false;
+  for (std::int64_t i = 0; i < t.dim; ++i) {
+    if (f.sizes[i] != t.sizes[i] || f.strides[i] != t.strides[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Tensor make_packed(const Operands& operands, const Problem& problem) {
+  const std::size_t payload = packed_bytes(problem.spec);
+  const std::int64_t bytes = static_cast<std::int64_t>(sizeof(PackedHeader) + payload);
+  Tensor tensor = empty(&bytes, 1, aoti_torch_dtype_uint8());
+  auto* base = static_cast<unsigned char*>(tensor.data_ptr());
+  if (reinterpret_cast<std::uintptr_t>(base) % 64 != 0) fail("packed", "PyTorch gave memory that is not 64-byte aligned");
+
+  PackedHeader header;
+  std::memset(&header, 0, sizeof header);
+  header.magic = kMagic;
+  header.format = kFormat;
+  header.isa = current_isa();
+  header.process = process_nonce();
+  header.self = base;
+  header.spec_hash = hash(problem.spec);
+  header.payload_offset = sizeof header;
+  header.payload_bytes = payload;
+  // Versions are read before the weights are: a change in between makes the copy stale, not wrong.
+  for (int slot = 0; slot < kOperandTensors; ++slot) {
+    const Tensor* t = operand(operands, slot);
+    if (t == nullptr) continue;
+    const TensorInfo& info = problem.tensors[slot];
+    Fingerprint& f = header.tensors[slot];
+    f.data = info.data;
+    f.dim = static_cast<std::int32_t>(info.dim);
+    f.dtype = info.dtype;
+    for (std::int64_t i = 0; i < info.dim; ++i) {
+      f.sizes[i] = info.sizes[i];
+      f.strides[i] = info.strides[i];
+    }
+    f.version = is_inference(*t) ? -1 : version_of(*t);
+  }
+  TorchExecutor executor;
+  const Status status = pack(problem.spec, problem.weights, base + sizeof header, Device::cpu(), &executor);
+  if (!status) fail(status.argument().empty() ? "pack" : status.argument().c_str(), status.message());
+  if (executor.failed()) fail("pack", "PyTorch's parallel_for reported an error");
+  std::memcpy(base, &header, sizeof header);
+  return tensor;
+}
+
+const void* fresh_payload(const TensorInfo& packed, const Operands& operands, const Problem& problem) {
+  if (packed.sizes[0] < static_cast<std::int64_t>(sizeof(PackedHeader))) return nullptr;
+  if (reinterpret_cast<std::uintptr_t>(packed.data) % 64 != 0) return nullptr;
+  const auto& header = *static_cast<const PackedHeader*>(packed.data);
+  if (header.magic != kMagic || header.format != kFormat || header.process != process_nonce() ||
+      header.self != packed.data || header.isa != current_isa() || header.spec_hash != hash(problem.spec) ||
+      header.payload_offset != sizeof header ||
+      header.payload_bytes != static_cast<std::uint64_t>(packed.sizes[0]) - sizeof header) {
+    return nullptr;
+  }
+  for (int slot = 0; slot < kOperandTensors; ++slot) {
+    const Tensor* t = operand(operands, slot);
+    const Fingerprint& f = header.tensors[slot];
+    if (t == nullptr) {
+      if (f.data != nullptr) return nullptr;
+      continue;
+    }
+    if (!same_memory(f, problem.tensors[slot])) return nullptr;
+    if (f.version >= 0 && version_of(*t) != f.version) return nullptr;
+  }
+  return static_cast<const unsigned char*>(packed.data) + header.payload_offset;
+}
+
+}  // namespace fusedmlp::pytorch

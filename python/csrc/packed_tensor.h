@@ -1,0 +1,46 @@
+// The packed copy as a uint8 tensor: a header that tells which weights it was made from, then the payload of
+// fusedmlp::pack(). The header is what makes a stale copy harmless: every use compares it with the weights
+// that came along.
+#pragma once
+
+#include <cstdint>
+
+#include "tensors.h"
+
+namespace fusedmlp::pytorch {
+
+// What identifies a tensor's contents, as far as PyTorch lets one know. `version` is -1 for inference tensors,
+// whose changes PyTorch does not count.
+struct Fingerprint {
+  const void* data;  // null: no such tensor
+  std::int64_t sizes[2];
+  std::int64_t strides[2];
+  std::int64_t version;
+  std::int32_t dtype;
+  std::int32_t dim;
+  std::int64_t reserved;
+};
+
+struct alignas(64) PackedHeader {
+  std::uint64_t magic;
+  std::uint32_t format;
+  std::uint32_t isa;
+  std::uint64_t process;        // random, one for each process: addresses mean nothing in another
+  const void* self;             // where this header lies: a copy of the tensor is not the tensor
+  std::uint64_t spec_hash;
+  std::uint64_t payload_offset;
+  std::uint64_t payload_bytes;
+  std::uint64_t reserved;
+  Fingerprint tensors[kOperandTensors];
+};
+
+static_assert(sizeof(Fingerprint) == 64, "one cache line a tensor");
+static_assert(sizeof(PackedHeader) % 64 == 0, "the payload stays aligned");
+
+// A new packed tensor for these weights.
+Tensor make_packed(const Operands& operands, const Problem& problem);
+
+// The payload, or null when `packed` was made from other weights or is no packed tensor of this process.
+const void* fresh_payload(const TensorInfo& packed, const Operands& operands, const Problem& problem);
+
+}  // namespace fusedmlp::pytorch

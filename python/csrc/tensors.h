@@ -1,0 +1,78 @@
+// From PyTorch tensors to this library's spec and views, with an error for everything that does not fit.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "fusedmlp/spec.h"
+#include "fusedmlp/weights.h"
+
+namespace fusedmlp::pytorch {
+
+using torch::stable::Tensor;
+
+// Where gate and up are; the ops' `gate_order`.
+enum class GateLayout : std::int64_t { plain, separate, packed_first, packed_last, packed_interleaved };
+
+// The weights of one call as they came. With a packed layout w_up is gate_up and b_up its bias.
+struct Operands {
+  const std::optional<Tensor>& w_gate;
+  const Tensor& w_up;
+  const Tensor& w_down;
+  const std::optional<Tensor>& b_gate;
+  const std::optional<Tensor>& b_up;
+  const std::optional<Tensor>& b_down;
+  std::int64_t activation;
+  std::int64_t gate_order;
+  double alpha;
+  double limit;
+};
+
+inline constexpr int kOperandTensors = 6;
+// Slots in the order of the schema: w_gate, w_up, w_down, b_gate, b_up, b_down; null where absent.
+const Tensor* operand(const Operands& operands, int slot);
+
+// What a tensor is, read once: every member access of a stable Tensor is a call into libtorch. The arrays
+// belong to the tensor.
+struct TensorInfo {
+  void* data = nullptr;
+  const std::int64_t* sizes = nullptr;
+  const std::int64_t* strides = nullptr;
+  std::int64_t dim = 0;
+  std::int32_t dtype = -1;  // torch's code
+};
+
+TensorInfo inspect(const Tensor& tensor);
+
+struct Problem {
+  MlpSpec spec;  // spec.dtype is meaningless when float64
+  MlpWeights weights;
+  bool float64 = false;
+  TensorInfo tensors[kOperandTensors];
+};
+
+// Throws std::runtime_error (RuntimeError in Python) that names the argument, what came and what is accepted.
+Problem read_operands(const Operands& operands);
+
+// x as rows: read in place when its last dimension is dense and the others collapse into one stride.
+struct Rows {
+  std::int64_t count = 0;
+  std::int64_t stride = 0;  // elements
+  bool in_place = false;
+};
+
+Rows rows_of(const TensorInfo& x);
+
+// Throws unless x is a CPU tensor [..., d_in] of the weights' dtype.
+void check_input(const TensorInfo& x, const Tensor& tensor, const Problem& problem);
+
+[[noreturn]] void fail(const char* argument, const std::string& message);
+std::string shape_text(const std::int64_t* values, std::int64_t count);  // "[2, 3]"
+
+// A dense CPU tensor, not filled. `dtype` is torch's code.
+Tensor empty(const std::int64_t* sizes, std::int64_t dim, std::int32_t dtype);
+
+}  // namespace fusedmlp::pytorch

@@ -1,0 +1,392 @@
+"""Running an MLP whose weights belong to an nn.Module, and FusedMLP, a module of its own.
+
+A packed copy of the weights is a non-persistent uint8 buffer of the module that owns them, made at the first
+call without gradients. It is used only while data pointers and version counters of the weights are those it
+was made from; the operator compares them again, strides and dtypes too. PyTorch does not count writes through
+`.data`, nor writes to inference tensors: after those, and only those, call `invalidate(module)`. (Optimizers
+that write through `.data` are caught by a hook on their step.)
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import Any, Iterator, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from . import formulas, ops
+from .formulas import ACTIVATIONS, GATES
+
+_BUFFER = "_fusedmlp_packed_"  # + slot
+_STORE = "_fusedmlp_packs"  # in the owner's __dict__: slot -> _Pack
+
+# What the eager path calls: an operator without the Python wrapper around it.
+_mlp = torch.ops.fusedmlp.mlp.default
+_mlp_packed = torch.ops.fusedmlp.mlp_packed.default
+_mlp_eager = _mlp._op
+_mlp_packed_eager = _mlp_packed._op
+_transformed = ops.transformed
+_new_tuple = tuple.__new__  # a NamedTuple without its Python-level constructor
+
+
+@dataclass(frozen=True)
+class MlpForm:
+    """What is computed, apart from shapes and dtypes. Raises ValueError for a form that does not exist."""
+
+    activation: str  # a key of formulas.ACTIVATIONS
+    gate: str  # "none", "separate", "first", "last" or "interleaved"
+    alpha: float = 1.702  # swiglu_oai only
+    limit: float = 7.0  # swiglu_oai only
+
+    def __post_init__(self) -> None:
+        ops.check_form(self.activation, self.gate, self.alpha, self.limit)
+        # The operators' trailing arguments, made once.
+        arguments = (ACTIVATIONS[self.activation], GATES[self.gate], float(self.alpha), float(self.limit))
+        object.__setattr__(self, "arguments", arguments)
+
+
+class MlpTensors(NamedTuple):
+    """Weights as logical [out, in] tensors (Conv1D weights as `weight.t()`); absent ones are None.
+
+    With MlpForm.gate "first", "last" or "interleaved", w_up is gate_up [2 * d_hidden, d_in] and b_up its bias.
+    """
+
+    w_gate: Optional[Tensor]
+    w_up: Tensor
+    w_down: Tensor
+    b_gate: Optional[Tensor]
+    b_up: Optional[Tensor]
+    b_down: Optional[Tensor]
+
+
+class _Pack:
+    """A packed copy and what it was made from."""
+
+    __slots__ = ("packed", "form", "key", "aliases", "storages")
+
+    def __init__(self, packed: Tensor, form: MlpForm, key: tuple, tensors: MlpTensors) -> None:
+        self.packed = packed
+        self.form = form
+        self.key = key
+        # Detached aliases keep the memory of the weights alive as long as the copy: no other tensor can come
+        # to lie at an address of `key`.
+        self.aliases = tuple(t.detach() for t in tensors if t is not None)
+        self.storages = {t.untyped_storage().data_ptr() for t in self.aliases}
+
+
+class _Packs(dict):
+    """slot -> _Pack. Copies and pickles of a module start without packed copies."""
+
+    def __deepcopy__(self, memo: dict) -> _Packs:
+        return _Packs()
+
+    def __reduce__(self) -> tuple:
+        return _Packs, ()
+
+
+_lock = threading.Lock()  # packing, and changes to a store
+_owners: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # modules that hold packed copies
+
+
+def _key(tensors: MlpTensors) -> tuple:
+    """Data pointer and version of each tensor; version -1 where PyTorch counts none."""
+    w_gate, w_up, w_down, b_gate, b_up, b_down = tensors
+    try:
+        return (
+            w_up.data_ptr(),
+            w_up._version,
+            w_down.data_ptr(),
+            w_down._version,
+            w_gate is not None and (w_gate.data_ptr(), w_gate._version),
+            b_up is not None and (b_up.data_ptr(), b_up._version),
+            b_down is not None and (b_down.data_ptr(), b_down._version),
+            b_gate is not None and (b_gate.data_ptr(), b_gate._version),
+        )
+    except RuntimeError:
+        return tuple(
+            t is not None and (t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors
+        )
+
+
+def _needs_grad(tensors: MlpTensors, x: Tensor) -> bool:
+    if x.requires_grad:
+        return True
+    for tensor in tensors:
+        if tensor is not None and tensor.requires_grad:
+            return True
+    return False
+
+
+def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Tensor) -> Tensor:
+    """The MLP of `tensors` on x [..., d_in] -> [..., d_out].
+
+    Without gradients on the CPU it uses, and where needed makes, the packed copy `_fusedmlp_packed_<slot>` of
+    `owner` (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
+    """
+    if torch.compiler.is_compiling():
+        return _run_traced(owner, slot, form, tensors, x)
+    if (torch.is_grad_enabled() and _needs_grad(tensors, x)) or _transformed():
+        packed = None
+    else:
+        packs = owner.__dict__.get(_STORE)
+        pack = None if packs is None else packs.get(slot)
+        if not x.is_cpu or pack is None or pack.form is not form or pack.key != _key(tensors):
+            packed = _repack(owner, slot, form, tensors, x)
+        else:
+            packed = pack.packed
+    try:
+        if packed is None:
+            return _mlp_eager(x, *tensors, *form.arguments)
+        return _mlp_packed_eager(x, packed, *tensors, *form.arguments)
+    except RuntimeError:
+        # The operators know RuntimeError alone; the same checks in Python say which kind of mistake it was.
+        ops.check_tensors(x, *tensors, form.gate)
+        raise
+
+
+def _run_traced(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Tensor) -> Tensor:
+    """Under torch.compile: the packed copy if there is one. An exported program lives in another process, where
+    a packed copy means nothing, so it gets the plain weights."""
+    packed = None
+    graded = (torch.is_grad_enabled() and _needs_grad(tensors, x)) or _transformed()
+    if not graded and not torch.compiler.is_exporting():
+        packed = owner._buffers.get(_BUFFER + slot)
+    if packed is None:
+        return _mlp(x, *tensors, *form.arguments)
+    return _mlp_packed(x, packed, *tensors, *form.arguments)
+
+
+def _packable(owner: nn.Module, form: MlpForm, tensors: MlpTensors) -> bool:
+    """Whether a packed copy may be made now: plain CPU weights, no transform or tracing mode around us."""
+    w_up = tensors.w_up
+    if w_up.device.type != "cpu" or w_up.dtype not in ops.DTYPES or not getattr(owner, "_fusedmlp_pack", True):
+        return False
+    if _transformed() or torch._C._len_torch_dispatch_stack() > 0:
+        return False
+    if torch._C._get_tracing_state() is not None:
+        return False
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is not w_up.dtype:
+        return False  # the weights are cast at every call
+    return all(t is None or type(t) in (Tensor, nn.Parameter, nn.Buffer) for t in tensors)
+
+
+def _repack(
+    owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Optional[Tensor]
+) -> Optional[Tensor]:
+    """The fresh packed copy, made now if need be; None where the plain weights are to be used."""
+    if (x is not None and not x.is_cpu) or not _packable(owner, form, tensors):
+        return None
+    with _lock:
+        packs = owner.__dict__.get(_STORE)
+        key = _key(tensors)
+        pack = None if packs is None else packs.get(slot)
+        if pack is not None and pack.form == form and pack.key == key:
+            pack.form = form  # equal, or another thread was first
+            return pack.packed
+        _drop(owner, slot)  # before the new one is made: at no time two of them
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                packed = ops._pack(*tensors, *form.arguments)
+                pack = _Pack(packed, form, key, tensors)
+        except RuntimeError:
+            return None  # wrong weights are reported by the operator; without memory there is no packed copy
+        if packs is None:
+            packs = owner.__dict__[_STORE] = _Packs()
+        packs[slot] = pack
+        owner.register_buffer(_BUFFER + slot, packed, persistent=False)
+        _owners.add(owner)
+        return packed
+
+
+def prepack(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors) -> bool:
+    """Makes the packed copy now, as the first run without gradients would; False where none is kept."""
+    return _repack(owner, slot, form, tensors, None) is not None
+
+
+def _drop(owner: nn.Module, slot: str) -> None:
+    packs = owner.__dict__.get(_STORE)
+    if packs is not None:
+        packs.pop(slot, None)
+    owner._buffers.pop(_BUFFER + slot, None)
+    owner._non_persistent_buffers_set.discard(_BUFFER + slot)
+
+
+def _slots(owner: nn.Module) -> list[str]:
+    return [name[len(_BUFFER) :] for name in owner._buffers if name.startswith(_BUFFER)]
+
+
+def invalidate(module: nn.Module) -> None:
+    """Drops the packed copies of `module` and everything below it; the next call makes new ones.
+
+    Needed after weights were written through `.data` (`p.data.add_(1)`) or while being inference tensors;
+    every other change is noticed. Raises TypeError for anything but an nn.Module.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}")
+    with _lock:
+        for owner in module.modules():
+            for slot in _slots(owner):
+                _drop(owner, slot)
+
+
+def strip_packed(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a module's __dict__ without packed copies: for an owner's __getstate__ (pickle, deepcopy)."""
+    state = {name: value for name, value in state.items() if name != _STORE}
+    state["_buffers"] = {n: b for n, b in state["_buffers"].items() if not n.startswith(_BUFFER)}
+    persistent = state["_non_persistent_buffers_set"]
+    state["_non_persistent_buffers_set"] = {n for n in persistent if not n.startswith(_BUFFER)}
+    return state
+
+
+def _packed_buffers(module: nn.Module) -> Iterator[Tensor]:
+    seen = set()
+    for owner in module.modules():
+        for slot in _slots(owner):
+            buffer = owner._buffers[_BUFFER + slot]
+            if buffer is not None and id(buffer) not in seen:
+                seen.add(id(buffer))
+                yield buffer
+
+
+def packed_bytes(module: nn.Module) -> int:
+    """Bytes of packed copies held now by `module` and everything below it."""
+    return sum(buffer.numel() for buffer in _packed_buffers(module))
+
+
+def predicted_packed_bytes(form: MlpForm, tensors: MlpTensors) -> int:
+    """Bytes the packed copy of these tensors would take; 0 for devices and dtypes that get none."""
+    if tensors.w_up.device.type != "cpu" or tensors.w_up.dtype not in ops.DTYPES:
+        return 0
+    biases = (tensors.b_gate, tensors.b_up, tensors.b_down)
+    return ops.packed_size(tensors.w_up, tensors.w_down, biases, *form.arguments[:2])
+
+
+def _after_optimizer_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Drops the copies of stepped weights: an optimizer may write through `.data`, which PyTorch does not count."""
+    owners = list(_owners)
+    if not owners:
+        return
+    stepped = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if type(parameter) in (Tensor, nn.Parameter) and parameter.layout is torch.strided:
+                stepped.add(parameter.untyped_storage().data_ptr())
+    with _lock:
+        for owner in owners:
+            packs = owner.__dict__.get(_STORE, {})
+            for slot, pack in list(packs.items()):
+                if not stepped.isdisjoint(pack.storages):
+                    _drop(owner, slot)
+            if not packs:
+                _owners.discard(owner)
+
+
+register_optimizer_step_post_hook(_after_optimizer_step)
+
+
+def _is_plain(linear: nn.Module) -> bool:
+    """Whether calling `linear` is F.linear and nothing else: not replaced, parametrized or hooked."""
+    return type(linear) is nn.Linear and not (
+        linear._forward_hooks
+        or linear._forward_pre_hooks
+        or linear._backward_hooks
+        or linear._backward_pre_hooks
+        or "forward" in linear.__dict__
+    )
+
+
+class FusedMLP(nn.Module):
+    """A transformer MLP whose forward is one fused operation.
+
+    plain  y = down_proj(act(up_proj(x)))
+    gated  y = down_proj(act(gate_proj(x)) * up_proj(x))
+
+    The children gate_proj (gated only), up_proj and down_proj are nn.Linear, initialised as those are, so the
+    state_dict is that of an ordinary MLP. A child that was replaced, parametrized or given hooks is called as
+    it is, layer by layer.
+
+    Raises ValueError for an unknown activation or a width below 1.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_hidden: int,
+        d_out: Optional[int] = None,
+        activation: str = "gelu",
+        gated: bool = False,
+        bias: bool = True,
+        dtype: Optional[torch.dtype] = None,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        d_out = d_in if d_out is None else d_out
+        for name, width in (("d_in", d_in), ("d_hidden", d_hidden), ("d_out", d_out)):
+            if isinstance(width, bool) or not isinstance(width, int):
+                raise TypeError(f"{name}: must be an int, got {type(width).__name__}")
+            if width < 1:
+                raise ValueError(f"{name}: must be >= 1, got {width}")
+        self.form = MlpForm(activation, "separate" if gated else "none")
+        if gated:
+            self.gate_proj = nn.Linear(d_in, d_hidden, bias=bias, dtype=dtype, device=device)
+        self.up_proj = nn.Linear(d_in, d_hidden, bias=bias, dtype=dtype, device=device)
+        self.down_proj = nn.Linear(d_hidden, d_out, bias=bias, dtype=dtype, device=device)
+
+    @classmethod
+    def from_linears(
+        cls, up: nn.Linear, down: nn.Linear, activation: str, gate: Optional[nn.Linear] = None
+    ) -> FusedMLP:
+        """A FusedMLP around existing layers; it shares them. Raises TypeError or ValueError where they do not fit."""
+        for name, linear in (("up", up), ("down", down), ("gate", gate)):
+            if not isinstance(linear, nn.Linear) and not (name == "gate" and linear is None):
+                raise TypeError(f"{name}: must be a torch.nn.Linear, got {type(linear).__name__}")
+        form = MlpForm(activation, "none" if gate is None else "separate")
+        if down.in_features != up.out_features:
+            raise ValueError(f"down: in_features must be {up.out_features}, got {down.in_features}")
+        if gate is not None and gate.weight.shape != up.weight.shape:
+            expected, got = list(up.weight.shape), list(gate.weight.shape)
+            raise ValueError(f"gate: weight shape must be that of up, {expected}, got {got}")
+        module = cls.__new__(cls)
+        nn.Module.__init__(module)
+        module.form = form
+        if gate is not None:
+            module.gate_proj = gate
+        module.up_proj, module.down_proj = up, down
+        return module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., d_in] -> [..., d_out], of the weights' dtype."""
+        children = self._modules
+        gate, up, down = children.get("gate_proj"), children["up_proj"], children["down_proj"]
+        if not (_is_plain(up) and _is_plain(down) and (gate is None or _is_plain(gate))):
+            return self._layer_by_layer(x)
+        up_own, down_own = up._parameters, down._parameters
+        if gate is None:
+            w_gate = b_gate = None
+        else:
+            w_gate, b_gate = gate._parameters["weight"], gate._parameters["bias"]
+        tensors = _new_tuple(
+            MlpTensors,
+            (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"]),
+        )
+        return run_fused(self, "mlp", self.form, tensors, x)
+
+    def _layer_by_layer(self, x: Tensor) -> Tensor:
+        gate = self._modules.get("gate_proj")
+        gate_value = None if gate is None else gate(x)
+        activation, _, alpha, limit = self.form.arguments
+        return self.down_proj(formulas.hidden(gate_value, self.up_proj(x), activation, alpha, limit))
+
+    def extra_repr(self) -> str:
+        return f"activation={self.form.activation!r}, gated={self.form.gate != 'none'}"
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FusedMLP:
+        invalidate(self)  # .to(), .half(), .cuda(): the copy would be moved along for nothing
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return strip_packed(self.__dict__)

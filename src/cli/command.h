@@ -1,0 +1,123 @@
+// What the subcommands share: how they fail, how they read options, where their JSON goes.
+#pragma once
+
+#include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+
+#include <CLI/CLI.hpp>
+#include <concepts>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fusedmlp/plan.h"
+#include "fusedmlp/spec.h"
+#include "fusedmlp/status.h"
+
+namespace fusedmlp::cli {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;  // a check failed, or this program or machine did
+inline constexpr int kExitUsage = 2;   // wrong input: options, specs, files, environment
+
+// Ends the program with one line on stderr.
+class Failure : public std::runtime_error {
+ public:
+  explicit Failure(const std::string& line, int exit_code = kExitUsage)
+      : std::runtime_error(line), exit_code_(exit_code) {}
+  int exit_code() const { return exit_code_; }
+
+ private:
+  int exit_code_;
+};
+
+// Throws the Failure that a Status asks for; `about` names what it concerns and may be empty.
+void require(const Status& status, std::string_view about = {});
+
+template <class T>
+T take(Result<T> result, std::string_view about = {}) {
+  require(result.status(), about);
+  return std::move(result).value();
+}
+
+// "1,16,64" and the like. Errors name the option and say what is accepted.
+std::vector<std::int64_t> parse_numbers(std::string_view option, std::string_view text, std::int64_t least);
+std::vector<DType> parse_dtypes(std::string_view text);
+std::vector<std::string> split(std::string_view text, char separator);
+
+// The specs named on the command line, each once for every dtype of `dtypes` (none: the spec's own).
+std::vector<MlpSpec> parse_specs(const std::vector<std::string>& texts, const std::vector<DType>& dtypes);
+
+// Fails unless each name is a registry entry of the CPU.
+void require_cpu_kernels(const std::vector<std::string>& names);
+
+// The executor of --threads; 0 is the library's own.
+class Threads {
+ public:
+  explicit Threads(int count);
+  Executor& executor() const { return *executor_; }
+  int count() const { return executor_->concurrency(); }
+
+ private:
+  std::unique_ptr<Executor> own_;
+  Executor* executor_;
+};
+
+using JsonWriter = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
+
+void put(JsonWriter& json, const char* key, double value);  // null unless finite
+void put(JsonWriter& json, const char* key, std::string_view value);
+inline void put(JsonWriter& json, const char* key, const char* value) { put(json, key, std::string_view(value)); }
+void put(JsonWriter& json, const char* key, std::integral auto value) {
+  json.Key(key);
+  if constexpr (std::same_as<decltype(value), bool>) {
+    json.Bool(value);
+  } else {
+    json.Int64(static_cast<std::int64_t>(value));
+  }
+}
+inline constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // put() writes null
+
+// version, command line, date and device: what a result needs to be made again.
+void put_provenance(JsonWriter& json);
+void remember_command_line(int argc, char** argv);
+
+// --json FILE: opened before the work starts, so that a file that cannot be written fails at once, and renamed
+// into place when it is complete. "-" is stdout, and then nothing else is printed there.
+class JsonTarget {
+ public:
+  explicit JsonTarget(std::string path);
+  ~JsonTarget();
+  JsonTarget(const JsonTarget&) = delete;
+  JsonTarget& operator=(const JsonTarget&) = delete;
+
+  bool wanted() const { return !path_.empty(); }
+  bool prints_text() const { return path_ != "-"; }
+  void write(const rapidjson::StringBuffer& text);
+
+ private:
+  std::string path_;
+  std::string temporary_;  // empty: written directly (a device or a pipe)
+  std::FILE* file_ = nullptr;
+};
+
+// A line about progress on stderr, where a person watches it.
+void progress(std::string_view line);
+
+std::string format_bytes(double bytes);
+std::string format_seconds(double seconds);
+
+// Each adds its subcommand to `app`. Its action, run after parsing, returns the exit code.
+using Action = std::function<int()>;
+void add_info(CLI::App& app, Action& action);
+void add_explain(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+
+}  // namespace fusedmlp::cli

@@ -1,0 +1,262 @@
+// fusedmlp verify: every kernel against fp64, and exactly on integers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "cli/command.h"
+#include "cli/environment.h"
+#include "cli/host_problem.h"
+#include "core/dispatch.h"
+#include "core/numeric.h"
+#include "fusedmlp/device.h"
+#include "reference/error_bound.h"
+
+namespace fusedmlp::cli {
+namespace {
+
+struct Options {
+  std::vector<std::string> specs;
+  std::string tokens = "1,5,33";
+  std::string dtypes;
+  std::string isas;
+  std::vector<std::string> kernels;
+  int threads = 0;
+  std::uint64_t seed = 1;
+  std::string json;
+};
+
+struct Row {
+  MlpSpec spec;
+  std::int64_t tokens = 0;
+  Isa isa = Isa::generic;
+  const char* kernel = "";
+  const char* weights = "";  // "packed", "as given"
+  core::Deviation deviation;
+  double norm_limit = 0;
+  std::int64_t exact_errors = 0;  // elements of the integer test that differ
+  bool passed = false;
+};
+
+// The spec with an activation that is exact on integers in every precision.
+MlpSpec exact_form(MlpSpec spec) {
+  if (spec.activation != Activation::identity && spec.activation != Activation::relu) {
+    spec.activation = Activation::relu2;
+  }
+  return spec;
+}
+
+// Inputs with their truths; what every kernel is held against.
+struct Problem {
+  Problem(const MlpSpec& s, Data data, std::int64_t n, std::uint64_t seed)
+      : spec(s), tokens(n), weights(s, data, seed), x(make_input(s, n, data, seed)) {}
+
+  core::Truth truth(core::Roundings roundings) const {
+    return core::truth_with_bound(spec, weights.views(), x.data(), 0, tokens, roundings);
+  }
+
+  MlpSpec spec;
+  std::int64_t tokens;
+  HostWeights weights;
+  core::AlignedBuffer x;
+};
+
+// y of one entry, [tokens, d_out].
+core::AlignedBuffer run_entry(const core::KernelEntry& entry, const Problem& problem, const core::Query& query,
+                              Executor& executor) {
+  core::AlignedBuffer packed;
+  if (query.packed) {
+    packed = pack_weights(entry, problem.spec, problem.weights.views(), query.device, executor);
+  }
+  const core::AlignedBuffer workspace(entry.workspace_bytes(query));
+  core::AlignedBuffer y(static_cast<std::size_t>(problem.tokens * problem.spec.d_out) * size_of(problem.spec.dtype));
+  std::fill_n(static_cast<std::byte*>(y.data()), y.size(), std::byte{0xff});  // NaN: an element not written is seen
+  RunArgs args;
+  args.x = problem.x.data();
+  args.ldx = problem.spec.d_in;
+  args.y = y.data();
+  args.ldy = problem.spec.d_out;
+  args.tokens = problem.tokens;
+  args.workspace = workspace.data();
+  args.workspace_bytes = workspace.size();
+  args.executor = &executor;
+  require(entry.run({problem.spec, problem.weights.views(), packed.data()}, args, query.device), entry.name);
+  return y;
+}
+
+std::int64_t differences(const Problem& problem, const core::Truth& truth, const core::AlignedBuffer& y) {
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < problem.tokens * problem.spec.d_out; ++i) {
+    const double got = static_cast<double>(core::load(problem.spec.dtype, y.data(), i));
+    count += got == truth.y[static_cast<std::size_t>(i)] ? 0 : 1;
+  }
+  return count;
+}
+
+// Every entry, packed and not, on every instruction set, for one spec and token count.
+void verify_case(const Options& options, const MlpSpec& spec, std::int64_t tokens, const std::vector<Isa>& isas,
+                 Executor& executor, std::vector<Row>& rows) {
+  const Problem real(spec, Data::normal, tokens, options.seed);
+  const Problem exact(exact_form(spec), Data::integer, tokens, options.seed);
+  const core::Truth fused = real.truth(core::Roundings::fused);
+  const core::Truth layers = real.truth(core::Roundings::layer_by_layer);
+  const core::Truth exact_truth = exact.truth(core::Roundings::fused);
+  const core::KernelEntry& reference = core::reference_kernel();
+  const int threads = executor.concurrency();
+  std::optional<double> reference_norm;
+  for (const Isa isa : isas) {
+    const DeviceInfo device = describe_as(isa);
+    const core::Query plain{spec, tokens, device, threads, false};
+    if (!reference_norm) {
+      const core::AlignedBuffer y = run_entry(reference, real, plain, executor);
+      reference_norm = core::compare(layers, spec, y.data(), 0, tokens).norm;
+    }
+    for (const core::KernelEntry& entry : core::kernels(DeviceType::cpu)) {
+      if (!options.kernels.empty() &&
+          std::find(options.kernels.begin(), options.kernels.end(), entry.name) == options.kernels.end()) {
+        continue;
+      }
+      const bool is_reference = std::string_view(entry.name) == reference.name;
+      for (const bool packed : {true, false}) {
+        if (packed && entry.layout == nullptr) continue;
+        const core::Query query{spec, tokens, device, threads, packed};
+        const core::Query exact_query{exact.spec, tokens, device, threads, packed};
+        if (!entry.unsupported(query).empty()) continue;
+        Row row{spec, tokens, isa, entry.name, packed ? "packed" : "as given", {}, 0, 0, false};
+        const core::AlignedBuffer y = run_entry(entry, real, query, executor);
+        row.deviation = core::compare(is_reference ? layers : fused, spec, y.data(), 0, tokens);
+        row.norm_limit = core::norm_limit(spec, tokens, *reference_norm);
+        if (entry.unsupported(exact_query).empty()) {
+          row.exact_errors = differences(exact, exact_truth, run_entry(entry, exact, exact_query, executor));
+        }
+        row.passed = row.deviation.norm <= row.norm_limit && row.deviation.worst_ratio <= 1 &&
+                     row.deviation.kind_errors == 0 && row.exact_errors == 0;
+        rows.push_back(row);
+      }
+    }
+  }
+}
+
+void print_rows(const std::vector<Row>& rows) {
+  std::size_t width = 4;
+  for (const Row& row : rows) width = std::max(width, to_string(row.spec).size());
+  fmt::print(
+      "error: ||y - y64|| / ||y64||; limit: twice the layer-by-layer reference's + eps (inf: too few values for\n"
+      "a norm); worst: largest |y - y64| as a share of its derived bound; exact: elements wrong on integers\n\n");
+  fmt::print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9}  {:>9}  {:>6}  {:>5}  {}\n", "spec", width, "tokens", "isa",
+             "kernel", "weights", "error", "limit", "worst", "exact", "result");
+  for (const Row& row : rows) {
+    fmt::print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9.2e}  {:>9.2e}  {:>6.3f}  {:>5}  {}\n", to_string(row.spec),
+               width, row.tokens, to_string(row.isa), row.kernel, row.weights, row.deviation.norm, row.norm_limit,
+               row.deviation.worst_ratio, row.exact_errors, row.passed ? "pass" : "FAIL");
+  }
+}
+
+void put_row(JsonWriter& json, const Row& row) {
+  json.StartObject();
+  put(json, "spec", to_string(row.spec));
+  put(json, "tokens", row.tokens);
+  put(json, "isa", to_string(row.isa));
+  put(json, "kernel", row.kernel);
+  put(json, "weights", row.weights);
+  put(json, "error", row.deviation.norm);
+  put(json, "error_limit", row.norm_limit);
+  put(json, "worst_ratio", row.deviation.worst_ratio);
+  put(json, "non_finite_errors", row.deviation.kind_errors);
+  put(json, "exact_errors", row.exact_errors);
+  put(json, "passed", row.passed);
+  json.EndObject();
+}
+
+std::vector<Isa> parse_isas(std::string_view text) {
+  const std::vector<Isa> available = available_isas();
+  if (text.empty()) return available;
+  std::string names;
+  for (const Isa isa : available) names += (names.empty() ? "" : ", ") + std::string(to_string(isa));
+  std::vector<Isa> out;
+  for (const std::string& part : split(text, ',')) {
+    const auto found =
+        std::find_if(available.begin(), available.end(), [&](const Isa isa) { return part == to_string(isa); });
+    if (found == available.end()) {
+      throw Failure(fmt::format("--isa: got \"{}\", this CPU has: {}", part, names));
+    }
+    out.push_back(*found);
+  }
+  return out;
+}
+
+int run(const Options& options) {
+  const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
+  const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
+  require_cpu_kernels(options.kernels);
+  JsonTarget target(options.json);
+  const DeviceInfo device = take(describe(Device::cpu()));  // a bad FUSEDMLP_ISA is heard of here
+  const std::vector<Isa> isas = parse_isas(options.isas);
+  const Threads threads(options.threads);
+  std::vector<Row> rows;
+  for (const MlpSpec& spec : specs) {
+    for (const std::int64_t count : tokens) {
+      progress(fmt::format("verifying {}, {} tokens", to_string(spec), count));
+      // Checks FUSEDMLP_KERNEL; which entry it forces does not matter where all of them are run.
+      take(core::choose({spec, count, device, threads.count(), true}));
+      verify_case(options, spec, count, isas, threads.executor(), rows);
+    }
+  }
+  progress("");
+  if (rows.empty())
+    throw Failure("nothing to check: the entries of --kernel do not run these specs on these instruction sets");
+  const auto failed = std::count_if(rows.begin(), rows.end(), [](const Row& row) { return !row.passed; });
+  if (target.prints_text()) {
+    print_rows(rows);
+    fmt::print("\n{} of {} passed\n", static_cast<std::ptrdiff_t>(rows.size()) - failed, rows.size());
+  }
+  if (target.wanted()) {
+    rapidjson::StringBuffer buffer;
+    JsonWriter json(buffer);
+    json.StartObject();
+    put_provenance(json);
+    put(json, "threads", threads.count());
+    put(json, "seed", options.seed);
+    put(json, "failed", failed);
+    json.Key("results");
+    json.StartArray();
+    for (const Row& row : rows) put_row(json, row);
+    json.EndArray();
+    json.EndObject();
+    target.write(buffer);
+  }
+  return failed == 0 ? kExitOk : kExitFailed;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("verify", "Check every kernel on the CPU against fp64; exit code 1 on failure");
+  command->add_option("SPEC", options->specs, "MLPs, such as geglu:768x3072,bf16")->required()->type_name("");
+  command->add_option("--tokens", options->tokens, "Token counts, with commas between them")
+      ->type_name("N,N..")
+      ->capture_default_str();
+  command->add_option("--dtype", options->dtypes, "fp32, bf16, fp16, with commas; default: the spec's")
+      ->type_name("D,D..");
+  command->add_option("--isa", options->isas, "generic, avx2, avx512, with commas; default: all of this CPU")
+      ->type_name("I,I..");
+  command->add_option("--kernel", options->kernels, "Check this entry only; may be repeated")
+      ->type_name("NAME")
+      ->allow_extra_args(false);
+  command->add_option("--threads", options->threads, "Threads; default: as many as the process may use")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--seed", options->seed, "Seed of the random weights and inputs")
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_option("--json", options->json, "Write JSON to FILE (- is stdout)")->type_name("FILE");
+  command->footer(
+      "Examples:\n  fusedmlp verify geglu:65x127+bias --dtype fp32,bf16,fp16\n"
+      "  fusedmlp verify gelu:64x256+bias --tokens 1,17 --json -");
+  command->callback([options, &action] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace fusedmlp::cli

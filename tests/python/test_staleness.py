@@ -1,0 +1,231 @@
+"""A packed copy must never outlive the weights it was made from."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from mlp_reference import make
+from torch import nn
+
+import fusedmlp
+from fusedmlp import modules
+from fusedmlp.modules import packed_bytes
+
+ops = torch.ops.fusedmlp
+
+
+@pytest.fixture
+def module():
+    made = fusedmlp.FusedMLP(16, 24, gated=True)
+    check(made)
+    assert packed_bytes(made) > 0
+    return made
+
+
+def check(module):
+    """The module computes what its weights say now, with a packed copy and with the one made before."""
+    x = torch.randn(3, 16).to(module.up_proj.weight.dtype)
+    with torch.no_grad():
+        hidden = nn.functional.gelu(module.gate_proj(x)) * module.up_proj(x)
+        torch.testing.assert_close(module(x), module.down_proj(hidden), rtol=2e-4, atol=2e-5)
+
+
+def train_step(module, optimizer):
+    module(torch.randn(8, 16)).square().mean().backward()
+    optimizer.step()
+
+
+class WritesThroughData(torch.optim.Optimizer):
+    """As optimizers were written once: PyTorch does not count these writes."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.add_(0.5)
+
+
+def make_optimizer(kind, parameters):
+    if kind == "data":
+        return WritesThroughData(parameters)
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr=1.0)
+    return torch.optim.AdamW(parameters, lr=0.5, foreach=kind == "foreach", fused=kind == "fused")
+
+
+@pytest.mark.parametrize("kind", ["sgd", "foreach", "fused", "data"])
+def test_an_optimizer_step_is_seen(module, kind):
+    optimizer = make_optimizer(kind, module.parameters())
+    for _ in range(3):
+        before = module.up_proj.weight.detach().clone()
+        train_step(module, optimizer)
+        assert not torch.equal(before, module.up_proj.weight)
+        check(module)
+
+
+def test_an_optimizer_of_other_weights_changes_nothing(module):
+    copy = module._fusedmlp_packed_mlp
+    other = nn.Linear(4, 4)
+    optimizer = WritesThroughData(other.parameters())
+    optimizer.step()
+    assert module._fusedmlp_packed_mlp is copy
+
+
+def test_load_state_dict_is_seen(module):
+    other = fusedmlp.FusedMLP(16, 24, gated=True)
+    module.load_state_dict(other.state_dict())
+    check(module)
+    module.load_state_dict(fusedmlp.FusedMLP(16, 24, gated=True).state_dict(), assign=True)
+    check(module)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_conversion_there_and_back_is_seen(module, dtype):
+    module.to(dtype)
+    assert packed_bytes(module) == 0
+    module.float()
+    check(module)
+
+
+def test_an_in_place_write_is_seen(module):
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(-1.5)
+            check(module)
+            parameter[0] = 2.0
+            check(module)
+            nn.init.normal_(parameter)
+            check(module)
+
+
+def test_a_new_parameter_is_seen(module):
+    module.up_proj.weight = nn.Parameter(torch.randn(24, 16))
+    check(module)
+    module.down_proj = nn.Linear(24, 16)
+    check(module)
+    module.up_proj.bias = None
+    check(module)
+
+
+def test_data_replaced_twice_is_seen(module):
+    """The second replacement may lie where the first weights were, with the same version."""
+    for _ in range(20):
+        module.up_proj.weight.data = torch.randn(24, 16)
+        module.up_proj.weight.data = torch.randn(24, 16)
+        check(module)
+        gc.collect()
+
+
+def test_freed_addresses_are_not_taken_for_the_old_weights(module):
+    address = module.up_proj.weight.data_ptr()
+    module.up_proj.weight = nn.Parameter(torch.randn(24, 16))
+    held = [torch.randn(24, 16) for _ in range(50)]
+    assert address not in {t.data_ptr() for t in held}  # the packed copy keeps its weights' memory
+    check(module)
+
+
+def test_the_old_weights_are_freed_with_the_copy(module):
+    old = [weakref.ref(alias) for alias in module._fusedmlp_packs["mlp"].aliases]
+    assert len(old) == 6
+    module.up_proj.weight = nn.Parameter(torch.randn(24, 16))
+    check(module)
+    gc.collect()
+    assert all(alias() is None for alias in old)
+
+
+def test_a_transposed_square_weight_is_seen():
+    module = fusedmlp.FusedMLP(16, 16, gated=True)
+    check(module)
+    module.up_proj.weight.data = module.up_proj.weight.data.t()  # same address, same version
+    check(module)
+
+
+def test_uncounted_writes_need_invalidate(module):
+    x = torch.randn(2, 16)
+    with torch.no_grad():
+        before = module(x)
+        module.up_proj.weight.data.add_(1)
+        assert torch.equal(module(x), before)  # the documented limit
+    fusedmlp.invalidate(module)
+    check(module)
+
+
+def test_inference_tensors_are_not_tracked():
+    with torch.inference_mode():
+        module = fusedmlp.FusedMLP(16, 24, gated=True)
+        check(module)
+        assert module.up_proj.weight.is_inference() and packed_bytes(module) > 0
+        check(module)
+        module.up_proj.weight.add_(1)
+        fusedmlp.invalidate(module)
+        check(module)
+
+
+def test_a_copy_made_in_inference_mode_serves_outside():
+    module = fusedmlp.FusedMLP(16, 24, gated=True)
+    with torch.inference_mode():
+        check(module)
+    copy = module._fusedmlp_packed_mlp
+    assert not copy.is_inference()
+    check(module)
+    assert module._fusedmlp_packed_mlp is copy
+    train_step(module, torch.optim.SGD(module.parameters(), lr=1.0))
+    check(module)
+
+
+# ------------------------------------------------------------- the operator's own check, without Python
+
+
+def changes():
+    yield "add", lambda mlp: mlp.w_up.add_(1)
+    yield "bias", lambda mlp: mlp.b_down.zero_()
+    yield "slice", lambda mlp: mlp.w_down[0].fill_(3)
+    yield "through a view", lambda mlp: mlp.w_up.view(-1)[:5].mul_(2)
+    yield "new address", lambda mlp: setattr(mlp, "w_gate", mlp.w_gate + 1)
+    yield "strides", lambda mlp: setattr(mlp, "w_up", mlp.w_up.t())
+    yield "no bias", lambda mlp: setattr(mlp, "b_up", None)
+    yield "activation", lambda mlp: setattr(mlp, "activation", "silu")
+
+
+@pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in changes()])
+def test_the_operator_recognises_a_stale_copy(change):
+    mlp, x = make("gelu", "separate", (20, 20, 20)), torch.randn(3, 20)
+    copy = ops.pack(*mlp.arguments)
+    torch.testing.assert_close(ops.mlp_packed(x, copy, *mlp.arguments), mlp.layers(x))
+    change(mlp)
+    torch.testing.assert_close(ops.mlp_packed(x, copy, *mlp.arguments), mlp.layers(x))
+
+
+def test_the_operator_uses_a_fresh_copy():
+    """Without this the tests above could pass with an operator that never looks at the copy."""
+    mlp, x = make("gelu", "separate"), torch.randn(3, 17)
+    copy = ops.pack(*mlp.arguments)
+    expected = ops.mlp_packed(x, copy, *mlp.arguments)
+    mlp.w_up.data.add_(1)  # not counted: the copy still counts as fresh
+    assert torch.equal(ops.mlp_packed(x, copy, *mlp.arguments), expected)
+    # A copy of the copy is not at the address its header says.
+    torch.testing.assert_close(ops.mlp_packed(x, copy.clone(), *mlp.arguments), mlp.layers(x))
+
+
+def test_damaged_headers_are_stale():
+    mlp, x = make("gelu", "none"), torch.randn(3, 17)
+    for position in (0, 8, 12, 16, 24, 32, 40, 48, 64):
+        copy = ops.pack(*mlp.arguments)
+        copy[position] ^= 0x55
+        copy[-1000:] = 0xFF  # a payload that no one may read
+        torch.testing.assert_close(ops.mlp_packed(x, copy, *mlp.arguments), mlp.layers(x))
+
+
+def test_a_dropped_owner_is_forgotten():
+    module = fusedmlp.FusedMLP(16, 24, gated=True)
+    check(module)
+    assert module in modules._owners
+    known = weakref.ref(module)
+    del module
+    gc.collect()
+    assert known() is None

@@ -1,0 +1,95 @@
+#include "cpu/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+namespace fusedmlp::cpu {
+namespace {
+
+struct Count {
+  std::vector<std::atomic<int>> seen;
+  explicit Count(int tasks) : seen(static_cast<std::size_t>(tasks)) {}
+  static void task(void* context, int index) {
+    static_cast<Count*>(context)->seen[static_cast<std::size_t>(index)].fetch_add(1);
+  }
+  bool each_once() const {
+    for (const auto& n : seen) {
+      if (n.load() != 1) return false;
+    }
+    return true;
+  }
+};
+
+TEST(ThreadPool, RunsEachTaskOnce) {
+  for (const int threads : {1, 2, 3, 8}) {
+    const auto pool = make_thread_pool(threads);
+    EXPECT_EQ(pool->concurrency(), threads);
+    for (int tasks = 0; tasks < 40; ++tasks) {
+      Count count(tasks);
+      pool->parallel(tasks, &Count::task, &count);
+      EXPECT_TRUE(count.each_once()) << threads << " threads, " << tasks << " tasks";
+    }
+  }
+}
+
+TEST(ThreadPool, FewerThanOneThreadIsOne) { EXPECT_EQ(make_thread_pool(0)->concurrency(), 1); }
+
+TEST(ThreadPool, WorkersSleepAndWakeAgain) {
+  const auto pool = make_thread_pool(3);
+  for (int round = 0; round < 20; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(round % 3));
+    Count count(7);
+    pool->parallel(7, &Count::task, &count);
+    EXPECT_TRUE(count.each_once());
+  }
+}
+
+// A busy pool never makes a second caller wait for the first one's tasks, nor loses any.
+TEST(ThreadPool, CallersAtOnceAndNestedCallsAllFinish) {
+  const auto pool = make_thread_pool(4);
+  std::vector<std::thread> callers;
+  std::atomic<int> good{0};
+  for (int c = 0; c < 8; ++c) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 200; ++round) {
+        Count count(5);
+        pool->parallel(5, &Count::task, &count);
+        good += count.each_once();
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(good.load(), 8 * 200);
+
+  struct Nested {
+    Executor* pool;
+    std::atomic<int> inner{0};
+  } nested{pool.get()};
+  pool->parallel(
+      6,
+      [](void* context, int) {
+        auto& n = *static_cast<Nested*>(context);
+        n.pool->parallel(
+            3, [](void* inner, int) { static_cast<Nested*>(inner)->inner.fetch_add(1); }, context);
+      },
+      &nested);
+  EXPECT_EQ(nested.inner.load(), 18);
+}
+
+TEST(ThreadPool, ReadsItsSizeFromTheEnvironment) {
+  const int all = default_thread_count();
+  EXPECT_GE(all, 1);
+  setenv("FUSEDMLP_NUM_THREADS", "3", 1);
+  EXPECT_EQ(default_thread_count(), 3);
+  for (const char* bad : {"", "0", "-2", "many", "2x", "1000000"}) {
+    setenv("FUSEDMLP_NUM_THREADS", bad, 1);
+    EXPECT_EQ(default_thread_count(), all) << bad;
+  }
+  unsetenv("FUSEDMLP_NUM_THREADS");
+}
+
+}  // namespace
+}  // namespace fusedmlp::cpu
