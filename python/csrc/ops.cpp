@@ -116,7 +116,7 @@ std::int64_t packed_size(std::int64_t d_in, std::int64_t d_hidden, std::int64_t 
   return static_cast<std::int64_t>(sizeof(PackedHeader) + packed_bytes(spec));
 }
 
-#define FUSEDMLP_OPERANDS                                                                             \
+#define FUSEDMLP_OPERANDS                                                                                      \
   "Tensor? w_gate, Tensor w_up, Tensor w_down, Tensor? b_gate, Tensor? b_up, Tensor? b_down, int activation, " \
   "int gate_order, float alpha, float limit"
 
@@ -134,9 +134,7 @@ STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CPU, m) {
   m.impl("pack", TORCH_BOX(&pack));
 }
 
-STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CompositeExplicitAutograd, m) {
-  m.impl("packed_size", TORCH_BOX(&packed_size));
-}
+STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CompositeExplicitAutograd, m) { m.impl("packed_size", TORCH_BOX(&packed_size)); }
 
 }  // namespace
 }  // namespace fusedmlp::pytorch

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/stable/c/shim.h>
 
+#include <atomic>
 #include <cstring>
 #include <random>
 
@@ -56,6 +57,21 @@ bool same_memory(const Fingerprint& f, const TensorInfo& t) {
   return true;
 }
 
+bool made_from(const PackedHeader& header, const Operands& operands, const Problem& problem) {
+  if (header.isa != current_isa() || header.spec_hash != hash(problem.spec)) return false;
+  for (int slot = 0; slot < kOperandTensors; ++slot) {
+    const Tensor* t = operand(operands, slot);
+    const Fingerprint& f = header.tensors[slot];
+    if (t == nullptr) {
+      if (f.data != nullptr) return false;
+      continue;
+    }
+    if (!same_memory(f, problem.tensors[slot])) return false;
+    if (f.version >= 0 && version_of(*t) != f.version) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Tensor make_packed(const Operands& operands, const Problem& problem) {
@@ -63,7 +79,8 @@ Tensor make_packed(const Operands& operands, const Problem& problem) {
   const std::int64_t bytes = static_cast<std::int64_t>(sizeof(PackedHeader) + payload);
   Tensor tensor = empty(&bytes, 1, aoti_torch_dtype_uint8());
   auto* base = static_cast<unsigned char*>(tensor.data_ptr());
-  if (reinterpret_cast<std::uintptr_t>(base) % 64 != 0) fail("packed", "PyTorch gave memory that is not 64-byte aligned");
+  if (reinterpret_cast<std::uintptr_t>(base) % 64 != 0)
+    fail("packed", "PyTorch gave memory that is not 64-byte aligned");
 
   PackedHeader header;
   std::memset(&header, 0, sizeof header);
@@ -101,24 +118,17 @@ Tensor make_packed(const Operands& operands, const Problem& problem) {
 const void* fresh_payload(const TensorInfo& packed, const Operands& operands, const Problem& problem) {
   if (packed.sizes[0] < static_cast<std::int64_t>(sizeof(PackedHeader))) return nullptr;
   if (reinterpret_cast<std::uintptr_t>(packed.data) % 64 != 0) return nullptr;
-  const auto& header = *static_cast<const PackedHeader*>(packed.data);
+  auto& header = *static_cast<PackedHeader*>(packed.data);
   if (header.magic != kMagic || header.format != kFormat || header.process != process_nonce() ||
-      header.self != packed.data || header.isa != current_isa() || header.spec_hash != hash(problem.spec) ||
-      header.payload_offset != sizeof header ||
+      header.self != packed.data || header.payload_offset != sizeof header ||
       header.payload_bytes != static_cast<std::uint64_t>(packed.sizes[0]) - sizeof header) {
     return nullptr;
   }
-  for (int slot = 0; slot < kOperandTensors; ++slot) {
-    const Tensor* t = operand(operands, slot);
-    const Fingerprint& f = header.tensors[slot];
-    if (t == nullptr) {
-      if (f.data != nullptr) return nullptr;
-      continue;
-    }
-    if (!same_memory(f, problem.tensors[slot])) return nullptr;
-    if (f.version >= 0 && version_of(*t) != f.version) return nullptr;
+  if (!made_from(header, operands, problem)) {
+    std::atomic_ref(header.stale).store(1, std::memory_order_relaxed);
+    return nullptr;
   }
-  return static_cast<const unsigned char*>(packed.data) + header.payload_offset;
+  return static_cast<const unsigned char*>(packed.data) + sizeof header;
 }
 
 }  // namespace fusedmlp::pytorch

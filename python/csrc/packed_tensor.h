@@ -3,6 +3,7 @@
 // that came along.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tensors.h"
@@ -25,22 +26,24 @@ struct alignas(64) PackedHeader {
   std::uint64_t magic;
   std::uint32_t format;
   std::uint32_t isa;
-  std::uint64_t process;        // random, one for each process: addresses mean nothing in another
-  const void* self;             // where this header lies: a copy of the tensor is not the tensor
+  std::uint64_t process;  // random, one for each process: addresses mean nothing in another
+  const void* self;       // where this header lies: a copy of the tensor is not the tensor
   std::uint64_t spec_hash;
   std::uint64_t payload_offset;
   std::uint64_t payload_bytes;
-  std::uint64_t reserved;
+  std::uint64_t stale;  // set once a use found the copy to be out of date, for its owner to see
   Fingerprint tensors[kOperandTensors];
 };
 
 static_assert(sizeof(Fingerprint) == 64, "one cache line a tensor");
 static_assert(sizeof(PackedHeader) % 64 == 0, "the payload stays aligned");
+static_assert(offsetof(PackedHeader, stale) == 56, "modules.py reads it there");
 
 // A new packed tensor for these weights.
 Tensor make_packed(const Operands& operands, const Problem& problem);
 
-// The payload, or null when `packed` was made from other weights or is no packed tensor of this process.
+// The payload, or null when `packed` was made from other weights (it is then marked stale) or is no packed
+// tensor of this process.
 const void* fresh_payload(const TensorInfo& packed, const Operands& operands, const Problem& problem);
 
 }  // namespace fusedmlp::pytorch

@@ -120,11 +120,14 @@ TensorInfo inspect(const Tensor& tensor) {
 
 Problem read_operands(const Operands& o) {
   if (o.activation < 0 || o.activation >= kActivationCount) {
-    fail("activation", "must be in [0, " + std::to_string(kActivationCount) + "), got " + std::to_string(o.activation));
+    fail("activation",
+         "must be in [0, " + std::to_string(kActivationCount) + "), got " + std::to_string(o.activation));
   }
   if (o.gate_order < 0 || o.gate_order > 4) {
-    fail("gate_order", "must be 0 (plain), 1 (separate), 2 (packed, gate first), 3 (packed, gate last) or "
-                       "4 (interleaved), got " + std::to_string(o.gate_order));
+    fail("gate_order",
+         "must be 0 (plain), 1 (separate), 2 (packed, gate first), 3 (packed, gate last) or "
+         "4 (interleaved), got " +
+             std::to_string(o.gate_order));
   }
   const auto layout = static_cast<GateLayout>(o.gate_order);
   const bool separate = layout == GateLayout::separate;
@@ -145,15 +148,19 @@ Problem read_operands(const Operands& o) {
   p.spec.dtype = read_dtype(t[kUp].dtype, &p.float64);
   for (int slot = 0; slot < kOperandTensors; ++slot) {
     if (operand(o, slot) != nullptr && t[slot].dtype != t[kUp].dtype) {
-      fail(kNames[slot], "dtype must be that of w_up (" + dtype_text(t[kUp].dtype) + "), got " + dtype_text(t[slot].dtype));
+      fail(kNames[slot],
+           "dtype must be that of w_up (" + dtype_text(t[kUp].dtype) + "), got " + dtype_text(t[slot].dtype));
     }
   }
 
-  if (t[kUp].dim != 2) fail("w_up", "must have 2 dimensions [out, in], got shape " + shape_text(t[kUp].sizes, t[kUp].dim));
-  if (t[kDown].dim != 2) fail("w_down", "must have 2 dimensions [out, in], got shape " + shape_text(t[kDown].sizes, t[kDown].dim));
+  if (t[kUp].dim != 2)
+    fail("w_up", "must have 2 dimensions [out, in], got shape " + shape_text(t[kUp].sizes, t[kUp].dim));
+  if (t[kDown].dim != 2)
+    fail("w_down", "must have 2 dimensions [out, in], got shape " + shape_text(t[kDown].sizes, t[kDown].dim));
   const std::int64_t up_rows = t[kUp].sizes[0];
   if (packed && up_rows % 2 != 0) {
-    fail("w_up", "must have an even number of rows (2 * d_hidden) with a packed gate, got " + std::to_string(up_rows));
+    fail("w_up",
+         "must have an even number of rows (2 * d_hidden) with a packed gate, got " + std::to_string(up_rows));
   }
   MlpSpec& spec = p.spec;
   spec.d_in = t[kUp].sizes[1];
@@ -198,7 +205,8 @@ void check_input(const TensorInfo& x, const Tensor& tensor, const Problem& probl
   }
   const std::int64_t d_in = problem.spec.d_in;
   if (x.dim < 1 || x.sizes[x.dim - 1] != d_in) {
-    fail("x", "shape must be [..., d_in] with d_in = " + std::to_string(d_in) + ", got " + shape_text(x.sizes, x.dim));
+    fail("x",
+         "shape must be [..., d_in] with d_in = " + std::to_string(d_in) + ", got " + shape_text(x.sizes, x.dim));
   }
 }
 

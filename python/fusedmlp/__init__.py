@@ -1,9 +1,9 @@
 """fusedmlp: whole transformer MLPs in one kernel. Find it, fuse it, prove it.
 
-    import fusedmlp
-    report = fusedmlp.fuse(model)        # in place; print(report); report.undo()
-    fusedmlp.profile(model, inputs)      # eager, compiled, fused: one table, three traces
-    layer = fusedmlp.FusedMLP(768, 3072, activation="gelu", gated=True)
+import fusedmlp
+report = fusedmlp.fuse(model)        # in place; print(report); report.undo()
+fusedmlp.profile(model, inputs)      # eager, compiled, fused: one table, three traces
+layer = fusedmlp.FusedMLP(768, 3072, activation="gelu", gated=True)
 """
 
 from __future__ import annotations
@@ -19,4 +19,3 @@ from .profile import profile
 __version__ = version()
 
 __all__ = ["FusedMLP", "mlp", "fuse", "profile", "explain", "info", "invalidate", "__version__"]
-

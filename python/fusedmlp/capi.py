@@ -90,7 +90,7 @@ class Info(dict):
 
 
 def explain(spec: str, tokens: int, device: str = "cpu") -> Explanation:
-    """Which kernel an MLP such as "geglu:768x3072,bf16" would get, its predicted time, and why not the others.
+    """Which kernel an MLP such as "geglu:768x3072,bf16" gets, its predicted time, and why not the others.
 
     Raises ValueError for a spec, token count or device that is not understood, RuntimeError for a device that
     is not there.

@@ -82,9 +82,7 @@ def _join(gate: Tensor, up: Tensor, gate_order: int) -> Tensor:
     return torch.cat((gate, up) if gate_order == 2 else (up, gate), dim=-1)
 
 
-def hidden(
-    gate: Optional[Tensor], up: Tensor, activation: int, alpha: float, limit: float
-) -> Tensor:
+def hidden(gate: Optional[Tensor], up: Tensor, activation: int, alpha: float, limit: float) -> Tensor:
     """The value between the two products; `gate` is None for a plain MLP."""
     if gate is None:
         return activate(activation, up)

@@ -1,14 +1,16 @@
 """Running an MLP whose weights belong to an nn.Module, and FusedMLP, a module of its own.
 
 A packed copy of the weights is a non-persistent uint8 buffer of the module that owns them, made at the first
-call without gradients. It is used only while data pointers and version counters of the weights are those it
-was made from; the operator compares them again, strides and dtypes too. PyTorch does not count writes through
+call without gradients. At every use the operator compares addresses, shapes, strides, dtypes and version
+counters of the weights with those the copy was made from; where they differ it computes from the weights
+themselves and marks the copy, and the next call makes a new one. PyTorch does not count writes through
 `.data`, nor writes to inference tensors: after those, and only those, call `invalidate(module)`. (Optimizers
 that write through `.data` are caught by a hook on their step.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import weakref
 from dataclasses import dataclass
@@ -16,12 +18,14 @@ from typing import Any, Iterator, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import formulas, ops
 from .formulas import ACTIVATIONS, GATES
 
 _BUFFER = "_fusedmlp_packed_"  # + slot
+_STALE_OFFSET = 56  # of PackedHeader::stale, csrc/packed_tensor.h
 _STORE = "_fusedmlp_packs"  # in the owner's __dict__: slot -> _Pack
 
 # What the eager path calls: an operator without the Python wrapper around it.
@@ -29,7 +33,7 @@ _mlp = torch.ops.fusedmlp.mlp.default
 _mlp_packed = torch.ops.fusedmlp.mlp_packed.default
 _mlp_eager = _mlp._op
 _mlp_packed_eager = _mlp_packed._op
-_transformed = ops.transformed
+_functorch_active = torch._C._are_functorch_transforms_active
 _new_tuple = tuple.__new__  # a NamedTuple without its Python-level constructor
 
 
@@ -52,7 +56,7 @@ class MlpForm:
 class MlpTensors(NamedTuple):
     """Weights as logical [out, in] tensors (Conv1D weights as `weight.t()`); absent ones are None.
 
-    With MlpForm.gate "first", "last" or "interleaved", w_up is gate_up [2 * d_hidden, d_in] and b_up its bias.
+    With MlpForm.gate "first", "last" or "interleaved", w_up is gate_up [2 * d_hidden, d_in], b_up its bias.
     """
 
     w_gate: Optional[Tensor]
@@ -66,12 +70,14 @@ class MlpTensors(NamedTuple):
 class _Pack:
     """A packed copy and what it was made from."""
 
-    __slots__ = ("packed", "form", "key", "aliases", "storages")
+    __slots__ = ("packed", "form", "key", "stale", "aliases", "storages")
 
     def __init__(self, packed: Tensor, form: MlpForm, key: tuple, tensors: MlpTensors) -> None:
         self.packed = packed
         self.form = form
         self.key = key
+        # The header's mark, where the operator writes it.
+        self.stale = ctypes.c_uint64.from_address(packed.data_ptr() + _STALE_OFFSET)
         # Detached aliases keep the memory of the weights alive as long as the copy: no other tensor can come
         # to lie at an address of `key`.
         self.aliases = tuple(t.detach() for t in tensors if t is not None)
@@ -94,22 +100,7 @@ _owners: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # modules that hold pac
 
 def _key(tensors: MlpTensors) -> tuple:
     """Data pointer and version of each tensor; version -1 where PyTorch counts none."""
-    w_gate, w_up, w_down, b_gate, b_up, b_down = tensors
-    try:
-        return (
-            w_up.data_ptr(),
-            w_up._version,
-            w_down.data_ptr(),
-            w_down._version,
-            w_gate is not None and (w_gate.data_ptr(), w_gate._version),
-            b_up is not None and (b_up.data_ptr(), b_up._version),
-            b_down is not None and (b_down.data_ptr(), b_down._version),
-            b_gate is not None and (b_gate.data_ptr(), b_gate._version),
-        )
-    except RuntimeError:
-        return tuple(
-            t is not None and (t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors
-        )
+    return tuple(t is not None and (t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors)
 
 
 def _needs_grad(tensors: MlpTensors, x: Tensor) -> bool:
@@ -129,12 +120,15 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x
     """
     if torch.compiler.is_compiling():
         return _run_traced(owner, slot, form, tensors, x)
-    if (torch.is_grad_enabled() and _needs_grad(tensors, x)) or _transformed():
-        packed = None
-    else:
+    packed = None
+    if not (
+        (torch.is_grad_enabled() and _needs_grad(tensors, x))
+        or _functorch_active()
+        or forward_ad._current_level >= 0
+    ):
         packs = owner.__dict__.get(_STORE)
         pack = None if packs is None else packs.get(slot)
-        if not x.is_cpu or pack is None or pack.form is not form or pack.key != _key(tensors):
+        if pack is None or pack.form is not form or pack.stale.value:
             packed = _repack(owner, slot, form, tensors, x)
         else:
             packed = pack.packed
@@ -149,10 +143,10 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x
 
 
 def _run_traced(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Tensor) -> Tensor:
-    """Under torch.compile: the packed copy if there is one. An exported program lives in another process, where
-    a packed copy means nothing, so it gets the plain weights."""
+    """Under torch.compile: the packed copy if there is one. An exported program lives in another process,
+    where a packed copy means nothing, so it gets the plain weights."""
     packed = None
-    graded = (torch.is_grad_enabled() and _needs_grad(tensors, x)) or _transformed()
+    graded = (torch.is_grad_enabled() and _needs_grad(tensors, x)) or ops.transformed()
     if not graded and not torch.compiler.is_exporting():
         packed = owner._buffers.get(_BUFFER + slot)
     if packed is None:
@@ -163,9 +157,13 @@ def _run_traced(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors,
 def _packable(owner: nn.Module, form: MlpForm, tensors: MlpTensors) -> bool:
     """Whether a packed copy may be made now: plain CPU weights, no transform or tracing mode around us."""
     w_up = tensors.w_up
-    if w_up.device.type != "cpu" or w_up.dtype not in ops.DTYPES or not getattr(owner, "_fusedmlp_pack", True):
+    if (
+        w_up.device.type != "cpu"
+        or w_up.dtype not in ops.DTYPES
+        or not getattr(owner, "_fusedmlp_pack", True)
+    ):
         return False
-    if _transformed() or torch._C._len_torch_dispatch_stack() > 0:
+    if ops.transformed() or torch._C._len_torch_dispatch_stack() > 0:
         return False
     if torch._C._get_tracing_state() is not None:
         return False
@@ -184,7 +182,7 @@ def _repack(
         packs = owner.__dict__.get(_STORE)
         key = _key(tensors)
         pack = None if packs is None else packs.get(slot)
-        if pack is not None and pack.form == form and pack.key == key:
+        if pack is not None and pack.form == form and pack.key == key and not pack.stale.value:
             pack.form = form  # equal, or another thread was first
             return pack.packed
         _drop(owner, slot)  # before the new one is made: at no time two of them
@@ -266,8 +264,9 @@ def predicted_packed_bytes(form: MlpForm, tensors: MlpTensors) -> int:
 
 
 def _after_optimizer_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Drops the copies of stepped weights: an optimizer may write through `.data`, which PyTorch does not count."""
-    owners = list(_owners)
+    """Drops the copies of stepped weights: an optimizer may write through `.data`, which is not counted."""
+    with _lock:
+        owners = list(_owners)
     if not owners:
         return
     stepped = set()
@@ -340,7 +339,7 @@ class FusedMLP(nn.Module):
     def from_linears(
         cls, up: nn.Linear, down: nn.Linear, activation: str, gate: Optional[nn.Linear] = None
     ) -> FusedMLP:
-        """A FusedMLP around existing layers; it shares them. Raises TypeError or ValueError where they do not fit."""
+        """A FusedMLP around existing layers, shared. Raises TypeError or ValueError where they do not fit."""
         for name, linear in (("up", up), ("down", down), ("gate", gate)):
             if not isinstance(linear, nn.Linear) and not (name == "gate" and linear is None):
                 raise TypeError(f"{name}: must be a torch.nn.Linear, got {type(linear).__name__}")

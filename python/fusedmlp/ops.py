@@ -118,7 +118,6 @@ _registrations.impl("mlp", _autograd_mlp, "Autograd", with_keyset=True)
 # ------------------------------------------------------------------------------------ autocast and CUDA
 
 
-
 def _cast(value: Any, device_type: str, dtype: torch.dtype) -> Any:
     eligible = (
         isinstance(value, Tensor)
@@ -130,7 +129,7 @@ def _cast(value: Any, device_type: str, dtype: torch.dtype) -> Any:
 
 
 def _register_autocast(device_type: str, key: str) -> None:
-    """As for torch's linear: operands in the region's dtype. A packed copy serves only if that changes nothing."""
+    """As for torch's linear: operands in the region's dtype. A packed copy serves if the weights have it."""
     dispatch_key = getattr(torch._C.DispatchKey, key)
 
     def autocast_mlp(*args: Any) -> Tensor:
@@ -179,8 +178,10 @@ def _unit_stride(value: Any) -> Any:
     return value.contiguous()
 
 
-def _vmap_rule(op: Callable[..., Tensor], unbatched: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, int]]:
-    """A batch of x joins the tokens of one call of `op`; a batch of anything else is one `unbatched` call each."""
+def _vmap_rule(
+    op: Callable[..., Tensor], unbatched: Callable[..., Tensor]
+) -> Callable[..., tuple[Tensor, int]]:
+    """A batch of x joins the tokens of one call of `op`; other batches take one `unbatched` call a sample."""
 
     def rule(info: Any, in_dims: Sequence, *args: Any) -> tuple[Tensor, int]:
         if all(dim is None for dim in in_dims[1:]):
@@ -248,7 +249,7 @@ def check_tensors(
     b_down: _OPTIONAL,
     gate: str,
 ) -> None:
-    """Raises TypeError, ValueError or NotImplementedError that names the argument, what came, what is accepted.
+    """Raises TypeError, ValueError or NotImplementedError: the argument, what came, what is accepted.
 
     `gate` is a key of GATES. With x None only the weights are looked at.
     """
@@ -277,31 +278,43 @@ def check_tensors(
     if device.type == "meta" or not torch.is_autocast_enabled(device.type):
         for name, tensor in tensors.items():
             if tensor.dtype not in (*DTYPES, torch.float64):
-                raise TypeError(f"{name}: dtype must be float32, bfloat16, float16 or float64, got {tensor.dtype}")
+                raise TypeError(
+                    f"{name}: dtype must be float32, bfloat16, float16 or float64, got {tensor.dtype}"
+                )
             if tensor.dtype is not w_up.dtype:
                 raise TypeError(f"{name}: dtype must be that of w_up ({w_up.dtype}), got {tensor.dtype}")
 
     packed = gate in ("first", "last", "interleaved")
     for name in ("w_up", "w_down"):
         if tensors[name].dim() != 2 or 0 in tensors[name].shape:
-            raise ValueError(f"{name}: must be a matrix [out, in] that is not empty, got {_shape(tensors[name])}")
+            raise ValueError(
+                f"{name}: must be a matrix [out, in] that is not empty, got {_shape(tensors[name])}"
+            )
     rows, d_in = w_up.shape
     if packed and rows % 2:
-        raise ValueError(f"w_up: a packed gate and up has 2 * d_hidden rows, an even number, got {_shape(w_up)}")
+        raise ValueError(
+            f"w_up: a packed gate and up has 2 * d_hidden rows, an even number, got {_shape(w_up)}"
+        )
     d_hidden, d_out = rows // 2 if packed else rows, w_down.shape[0]
     _check_matrix("w_down", w_down, (d_out, d_hidden), "[d_out, d_hidden]")
     if w_gate is not None:
         _check_matrix("w_gate", w_gate, (d_hidden, d_in), "[d_hidden, d_in]")
     for name in ("w_gate", "w_up", "w_down"):
         # A batch of weights under vmap is copied slice by slice where its strides do not serve.
-        if name in tensors and device.type == "cpu" and not torch._C._functorch.is_batchedtensor(tensors[name]):
+        if (
+            name in tensors
+            and device.type == "cpu"
+            and not torch._C._functorch.is_batchedtensor(tensors[name])
+        ):
             _check_strides(name, tensors[name])
     for name, size in (("b_gate", d_hidden), ("b_up", rows), ("b_down", d_out)):
         bias = tensors.get(name)
         if bias is not None and (bias.dim() != 1 or bias.shape[0] != size):
             raise ValueError(f"{name}: shape must be [{size}], got {_shape(bias)}")
         if bias is not None and device.type == "cpu" and size > 1 and bias.stride(0) < 1:
-            raise ValueError(f"{name}: stride must be at least 1, got {bias.stride(0)}; pass a contiguous() copy")
+            raise ValueError(
+                f"{name}: stride must be at least 1, got {bias.stride(0)}; pass a contiguous() copy"
+            )
     if x is not None and (x.dim() < 1 or x.shape[-1] != d_in):
         raise ValueError(f"x: shape must be [..., d_in] with d_in = {d_in}, got {_shape(x)}")
 
@@ -323,10 +336,10 @@ def mlp(
     """act(x w_up^T + b_up) w_down^T + b_down, or gated: (act(gate) * up) w_down^T + b_down.
 
     x [..., d_in]; w_up [d_hidden, d_in]; w_down [d_out, d_hidden]; biases [d_hidden], [d_hidden], [d_out];
-    returns a new contiguous [..., d_out]. Gated: give w_gate [d_hidden, d_in], or one w_up [2 * d_hidden, d_in]
-    with gate_order "first" (gate rows, then up rows), "last" or "interleaved". float32, bfloat16 and float16
-    are fused; float64 is computed layer by layer. All tensors share dtype and device. Differentiable.
-    `alpha` and `limit` belong to the activation swiglu_oai.
+    returns a new contiguous [..., d_out]. Gated: give w_gate [d_hidden, d_in], or one w_up
+    [2 * d_hidden, d_in] with gate_order "first" (gate rows, then up rows), "last" or "interleaved". float32,
+    bfloat16 and float16 are fused; float64 is computed layer by layer. All tensors share dtype and device.
+    Differentiable. `alpha` and `limit` belong to the activation swiglu_oai.
 
     Raises TypeError, ValueError or NotImplementedError naming the argument, what came and what is accepted.
     """

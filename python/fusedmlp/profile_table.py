@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional, Sequence
 
 # Medians closer than this are called equal: repeated runs differ by as much.
@@ -49,6 +50,11 @@ def _percent(value: Optional[float]) -> str:
 
 def _times(value: Optional[float]) -> str:
     return "-" if value is None else f"{value:.2f}x"
+
+
+def _cosine(value: float) -> str:
+    """Rounded down, so that what is printed was reached."""
+    return f"{math.floor(value * 1e9) / 1e9:.9f}"
 
 
 def _error(value: Optional[float]) -> str:
@@ -179,12 +185,12 @@ def notes(run: dict[str, Any]) -> list[str]:
         )
     if "min_cosine_fused_to_eager" in agreement:
         text = (
-            f"sentence embeddings: cosine of fused with eager is {agreement['min_cosine_fused_to_eager']:.9f} or more "
+            f"sentence embeddings: cosine of fused with eager >= {_cosine(agreement['min_cosine_fused_to_eager'])} "
             f"over {agreement['sentences']} sentences"
         )
         if "min_cosine_to_fp64" in agreement:
-            against = ", ".join(f"{k} {v:.9f}" for k, v in agreement["min_cosine_to_fp64"].items())
-            text += f" (with fp64: {against})"
+            against = ", ".join(f"{k} {_cosine(v)}" for k, v in agreement["min_cosine_to_fp64"].items())
+            text += f"; with fp64: {against}"
         lines.append(text)
     return lines
 

@@ -19,11 +19,9 @@ void Job::set_biases(const core::Problem& problem, float* scratch) {
 void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source, std::int64_t panel,
                    std::int64_t k0, std::int64_t k1, const float* a, std::int64_t lda, const RowTiles& tiles,
                    float* c, bool accumulate, void* slice) {
-  // One row tile reads the panel once: no slice is read twice, so nothing is gained by cutting k.
-  const std::int64_t step = tiles.count == 1 && source.packed() ? k1 - k0 : kBlockK;
   const std::int64_t row_bytes = 2 * isa.lanes * (dtype == DType::f16 ? 2 : 4);  // of a step of the tile
-  for (std::int64_t k = k0; k < k1; k += step) {
-    const std::int64_t end = std::min(k + step, k1);
+  for (std::int64_t k = k0; k < k1; k += kBlockK) {
+    const std::int64_t end = std::min(k + kBlockK, k1);
     const void* weights = source.get(panel, k, end, slice);
     // What to draw in meanwhile: the slice that follows, shared out over the row tiles.
     const std::byte* ahead = static_cast<const std::byte*>(weights);

@@ -78,7 +78,8 @@ struct PanelBF16 {
 };
 
 // c[kRows, 2 * kLanes] (+)= a[kRows, k] panel. Few rows leave too few independent sums to hide the latency of a
-// multiply-add, so there k is spread over several sets of accumulators, added in a fixed order at the end.
+// multiply-add, so there k is spread over several sets of accumulators, added in a fixed order at the end. What c
+// holds is added last: sums of one pass meet as sums, which keeps chains short.
 template <int kRows, class Panel>
 HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void* panel, std::int64_t k,
                        float* HWY_RESTRICT c, bool accumulate, const std::byte* ahead, std::int64_t ahead_step) {
@@ -91,13 +92,6 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
   for (int s = 0; s < kSets; ++s) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) acc[s][r][0] = acc[s][r][1] = hn::Zero(d);
-  }
-  if (accumulate) {
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      acc[0][r][0] = hn::Load(d, c + r * 2 * kLanes);
-      acc[0][r][1] = hn::Load(d, c + r * 2 * kLanes + kLanes);
-    }
   }
   Panel b(panel);
   std::int64_t i = 0;
@@ -140,6 +134,10 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
     for (int s = 1; s < kSets; ++s) {
       acc[0][r][0] = hn::Add(acc[0][r][0], acc[s][r][0]);
       acc[0][r][1] = hn::Add(acc[0][r][1], acc[s][r][1]);
+    }
+    if (accumulate) {
+      acc[0][r][0] = hn::Add(acc[0][r][0], hn::Load(d, c + r * 2 * kLanes));
+      acc[0][r][1] = hn::Add(acc[0][r][1], hn::Load(d, c + r * 2 * kLanes + kLanes));
     }
     hn::Store(acc[0][r][0], d, c + r * 2 * kLanes);
     hn::Store(acc[0][r][1], d, c + r * 2 * kLanes + kLanes);

@@ -14,7 +14,7 @@ endfunction()
 
 function(consume what folder)
   step("${what}: configure" "${CMAKE_COMMAND}" -S "${SOURCE}/tests/install/consumer" -B "${WORK}/${folder}"
-       -G "${GENERATOR}" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_COMPILER=${COMPILER}"
+       -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${COMPILER}"
        "-DCMAKE_C_COMPILER=${C_COMPILER}" "-DTEN_LINES=${SOURCE}/examples/ten_lines.cpp"
        "-DEXPECTED_VERSION=${VERSION}" ${ARGN})
   step("${what}: build" "${CMAKE_COMMAND}" --build "${WORK}/${folder}" --parallel 2)
@@ -31,7 +31,8 @@ if(MODE STREQUAL "find_package")
   file(RENAME "${WORK}/prefix" "${WORK}/elsewhere/fusedmlp")
   consume("moved" second "-DCMAKE_PREFIX_PATH=${WORK}/elsewhere/fusedmlp")
 elseif(MODE STREQUAL "add_subdirectory")
-  consume("add_subdirectory" inside "-DFUSEDMLP_SOURCE_DIR=${SOURCE}" -DFUSEDMLP_CUDA=OFF)
+  # Unoptimised: the library is compiled here once more.
+  consume("add_subdirectory" inside -DCMAKE_BUILD_TYPE=Debug "-DFUSEDMLP_SOURCE_DIR=${SOURCE}" -DFUSEDMLP_CUDA=OFF)
 else()
   message(FATAL_ERROR "MODE must be find_package or add_subdirectory, got '${MODE}'")
 endif()

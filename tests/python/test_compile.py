@@ -9,6 +9,7 @@ import torch
 from mlp_reference import GATES, make
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fusedmlp
 from fusedmlp.modules import packed_bytes
@@ -73,7 +74,12 @@ def test_inductor():
         model.mlp.up_proj.weight.add_(1)  # the graph keeps the copy; the operator sees that it is stale
         torch.testing.assert_close(compiled(x), eager(model, x))
     gradient = torch.autograd.grad(compiled(x).square().sum(), model.mlp.down_proj.weight)
-    torch.testing.assert_close(gradient, torch.autograd.grad(eager(model, x).square().sum(), model.mlp.down_proj.weight), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        gradient,
+        torch.autograd.grad(eager(model, x).square().sum(), model.mlp.down_proj.weight),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -154,8 +160,6 @@ def test_jit_trace():
 
 
 def test_fake_tensors_need_no_kernel():
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     with FakeTensorMode():
         model = fusedmlp.FusedMLP(1 << 14, 1 << 16, 8)
         with torch.no_grad():

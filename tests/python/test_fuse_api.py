@@ -395,6 +395,15 @@ def test_an_activation_taken_for_another_is_found(monkeypatch) -> None:
     assert "self-check: the original result is further from fp64" in _reason(Mlp(activation=nn.Softplus()))
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"]
+)
+def test_widths_of_real_models_pass(dtype: torch.dtype) -> None:
+    """Long sums: what BERT and a small Llama have. A kernel that adds in one long chain fails here in fp32."""
+    for model in (Mlp(768, 3072), Gated(1024, 2816)):
+        assert len(fuse(model.to(dtype)).replaced) == 1
+
+
 def test_random_state_and_modes_are_untouched() -> None:
     model = fuse_models.make("bert").model.train()
     model.encoder.layer[0].eval()

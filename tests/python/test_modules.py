@@ -18,6 +18,11 @@ from fusedmlp.modules import MlpForm, MlpTensors, packed_bytes, predicted_packed
 BUFFER = "_fusedmlp_packed_mlp"
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(_fresh_state):
+    torch.set_num_threads(1)  # tiny problems; the tests that need more threads ask for them
+
+
 def layers(module, x):
     """What the module must compute, from its children."""
     hidden = module.up_proj(x)
@@ -88,7 +93,11 @@ def test_from_linears_shares_them():
 @pytest.mark.parametrize(
     "error, match, arguments",
     [
-        (ValueError, "activation: must be one of identity, relu, .*swiglu_oai, got 'gleu'", {"activation": "gleu"}),
+        (
+            ValueError,
+            "activation: must be one of identity, relu, .*swiglu_oai, got 'gleu'",
+            {"activation": "gleu"},
+        ),
         (ValueError, "swiglu_oai is a function of gate and up", {"activation": "swiglu_oai"}),
         (ValueError, "d_hidden: must be >= 1, got 0", {"d_hidden": 0}),
         (TypeError, "d_in: must be an int, got float", {"d_in": 8.0}),
@@ -105,7 +114,9 @@ def test_wrong_inputs_raise_what_the_function_raises():
     for context in (torch.no_grad(), torch.enable_grad()):
         with context:
             module(torch.randn(1, 8))
-            with pytest.raises(ValueError, match=r"x: shape must be \[..., d_in\] with d_in = 8, got \[1, 9\]"):
+            with pytest.raises(
+                ValueError, match=r"x: shape must be \[..., d_in\] with d_in = 8, got \[1, 9\]"
+            ):
                 module(torch.randn(1, 9))
             with pytest.raises(TypeError, match="x: dtype must be that of w_up"):
                 module(torch.randn(1, 8).bfloat16())

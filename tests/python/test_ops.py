@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mlp_reference import ACTIVATIONS, DTYPES, FORMS, GATES, assert_close, make
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, hessian, jvp, stack_module_state, vmap
 
 import fusedmlp
@@ -50,7 +51,9 @@ def test_every_set_of_biases(gate, biases):
     assert_close(packed(mlp, x), mlp, x)
 
 
-@pytest.mark.parametrize("widths", [(1, 1, 1), (1, 3, 1), (3, 1, 65), (127, 384, 65), (64, 256, 64), (768, 384, 17)])
+@pytest.mark.parametrize(
+    "widths", [(1, 1, 1), (1, 3, 1), (3, 1, 65), (127, 384, 65), (64, 256, 64), (768, 384, 17)]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_widths(widths, dtype):
     for gate in ("none", "separate", "interleaved"):
@@ -140,8 +143,9 @@ def test_float64_goes_layer_by_layer():
     for activation, gate in FORMS:
         mlp = make(activation, gate, dtype=torch.float64)
         x = torch.randn(3, 17, dtype=torch.float64)
-        # swiglu_oai: alpha is a float32 in the C++ library.
-        torch.testing.assert_close(fused(mlp, x), mlp.layers(x), rtol=1e-6 if activation == "swiglu_oai" else 1e-12, atol=1e-7 if activation == "swiglu_oai" else 1e-12)
+        # swiglu_oai: the C++ library holds alpha as a float32.
+        tolerance = 1e-7 if activation == "swiglu_oai" else 1e-12
+        torch.testing.assert_close(fused(mlp, x), mlp.layers(x), rtol=tolerance, atol=tolerance)
 
 
 # ----------------------------------------------------------------------------- PyTorch's own checks
@@ -160,8 +164,8 @@ def test_opcheck(gate, dtype):
     mlp, x = make("silu", gate, dtype=dtype), torch.randn(2, 17).to(dtype)
     copy = ops.pack(*mlp.arguments)
     torch.library.opcheck(ops.mlp_packed.default, (x, copy, *mlp.arguments), **tolerance)
-    # test_aot_dispatch_dynamic compares the bytes of two results; they hold the addresses of their weights, so
-    # they differ. test_pack_can_be_traced looks at what matters.
+    # test_aot_dispatch_dynamic compares the bytes of two results; they hold the addresses of their
+    # weights, so they differ. test_pack_can_be_traced looks at what matters.
     utils = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(ops.pack.default, mlp.arguments, test_utils=utils)
 
@@ -281,7 +285,9 @@ def test_functional_transforms():
         return functional_call(module, parameters, (x,)).sin().sum()
 
     def layers(parameters, x):
-        hidden = torch.nn.functional.gelu(x @ parameters["gate_proj.weight"].t() + parameters["gate_proj.bias"])
+        hidden = torch.nn.functional.gelu(
+            x @ parameters["gate_proj.weight"].t() + parameters["gate_proj.bias"]
+        )
         hidden = hidden * (x @ parameters["up_proj.weight"].t() + parameters["up_proj.bias"])
         return (hidden @ parameters["down_proj.weight"].t() + parameters["down_proj.bias"]).sin().sum()
 
@@ -292,8 +298,15 @@ def test_functional_transforms():
     per_sample = vmap(grad(loss), in_dims=(None, 0))(parameters, x)
     close(per_sample, vmap(grad(layers), in_dims=(None, 0))(parameters, x))
     with torch.no_grad():
-        close(jvp(lambda t: loss(parameters, t), (x,), (x,)), jvp(lambda t: layers(parameters, t), (x,), (x,)))
-    close(hessian(loss, argnums=1)(parameters, x), hessian(layers, argnums=1)(parameters, x), rtol=1e-4, atol=1e-5)
+        close(
+            jvp(lambda t: loss(parameters, t), (x,), (x,)), jvp(lambda t: layers(parameters, t), (x,), (x,))
+        )
+    close(
+        hessian(loss, argnums=1)(parameters, x),
+        hessian(layers, argnums=1)(parameters, x),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
     ensemble = [fusedmlp.FusedMLP(6, 10, gated=True) for _ in range(3)]
     stacked, buffers = stack_module_state(ensemble)
@@ -301,99 +314,30 @@ def test_functional_transforms():
     close(outputs, torch.stack([m(x) for m in ensemble]))
 
 
-# -------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------ devices and the C ABI
 
 
-def wrong_calls():
-    good = make("gelu", "separate")
-    x = torch.randn(2, 17)
-
-    def call(error, match, x=x, w_up=good.w_up, w_down=good.w_down, **more):
-        keywords = {**good.keywords, **more}
-        return pytest.param(error, match, (x, w_up, w_down), keywords, id=match[:40])
-
-    yield call(TypeError, "x: must be a torch.Tensor, got list", x=[1.0])
-    yield call(TypeError, "w_up: must be a torch.Tensor, got None", w_up=None)
-    yield call(TypeError, "w_gate: dtype must be that of w_up .torch.float32., got torch.bfloat16", w_gate=good.w_gate.bfloat16())
-    yield call(TypeError, "x: dtype must be float32, bfloat16, float16 or float64, got torch.int64", x=torch.ones(2, 17, dtype=torch.int64))
-    yield call(TypeError, "x: dtype must be that of w_up", x=x.double())
-    yield call(ValueError, r"x: shape must be \[..., d_in\] with d_in = 17, got \[2, 16\]", x=x[:, :16])
-    yield call(ValueError, r"x: shape must be \[..., d_in\] with d_in = 17, got \[\]", x=torch.tensor(1.0))
-    yield call(ValueError, "w_up: must be a matrix", w_up=good.w_up[0])
-    yield call(ValueError, "w_up: must be a matrix", w_up=good.w_up[:0])
-    yield call(ValueError, r"w_down: shape must be \[d_out, d_hidden\] = \[9, 65\], got \[9, 64\]", w_down=good.w_down[:, :64])
-    yield call(ValueError, r"w_gate: shape must be \[d_hidden, d_in\] = \[65, 17\], got \[64, 17\]", w_gate=good.w_gate[:64])
-    yield call(ValueError, r"b_up: shape must be \[65\], got \[64\]", b_up=good.b_up[:64])
-    yield call(ValueError, r"b_down: shape must be \[9\], got \[9, 1\]", b_down=good.b_down[:, None])
-    yield call(ValueError, "w_gate: one stride must be 1.*pass a contiguous", w_gate=torch.randn(65, 34)[:, ::2])
-    yield call(ValueError, "w_up: one stride must be 1", w_up=torch.randn(1, 17).expand(65, 17))
-    yield call(ValueError, "b_gate: stride must be at least 1", b_gate=torch.randn(1).expand(65))
-    yield call(ValueError, "activation: must be one of identity, relu.*, got 'gleu'", activation="gleu")
-    yield call(ValueError, "gate_order: must be None or one of first, last, interleaved, got 'middle'", gate_order="middle")
-    yield call(ValueError, "w_gate: must be None unless gate and up are separate", gate_order="first")
-    yield call(ValueError, "w_up: a packed gate and up has 2 . d_hidden rows", gate_order="first", w_gate=None, b_gate=None)
-    yield call(ValueError, "b_gate: must be None unless", w_gate=None)
-    yield call(ValueError, "swiglu_oai is a function of gate and up", activation="swiglu_oai", w_gate=None, b_gate=None)
-    yield call(ValueError, "limit: must be > 0, got -1", activation="swiglu_oai", limit=-1.0)
-    yield call(ValueError, "alpha: must be finite, got nan", activation="swiglu_oai", alpha=float("nan"))
-    yield call(ValueError, "w_gate: must be on the device of w_up .cpu., got meta", w_gate=good.w_gate.to("meta"))
-    yield call(NotImplementedError, "w_up: layout must be torch.strided, got torch.sparse_coo", w_up=good.w_up.to_sparse())
-
-
-@pytest.mark.parametrize("error, match, args, keywords", list(wrong_calls()))
-def test_wrong_arguments(error, match, args, keywords):
-    with pytest.raises(error, match=match):
-        fusedmlp.mlp(*args, **keywords)
-
-
-def wrong_operator_calls():
-    good = make("gelu", "separate")
-    x = torch.randn(2, 17)
-    base = dict(zip(("w_gate", "w_up", "w_down", "b_gate", "b_up", "b_down", "activation", "gate_order", "alpha", "limit"), good.arguments))
-
-    def call(match, x=x, **changes):
-        return pytest.param(match, x, {**base, **changes}, id=match[:40])
-
-    yield call("activation: must be in .0, 9., got 9", activation=9)
-    yield call("gate_order: must be 0 .plain.*got 5", gate_order=5)
-    yield call("w_gate: is required with gate_order 1", w_gate=None)
-    yield call("w_gate: must be absent", gate_order=0)
-    yield call("w_down: shape must be", w_down=good.w_down[:, :64])
-    yield call("w_up: must have 2 dimensions", w_up=good.w_up[0])
-    yield call("b_up: shape must be", b_up=good.b_up[:3])
-    yield call("w_gate: one stride must be 1", w_gate=torch.randn(65, 34)[:, ::2])
-    yield call("b_up: stride must be at least 1", b_up=torch.randn(1).expand(65))
-    yield call("w_up: dtype must be float32, bfloat16, float16 or float64", w_up=good.w_up.to(torch.int8))
-    yield call("b_down: dtype must be that of w_up .float32., got float16", b_down=good.b_down.half())
-    yield call("x: dtype must be that of the weights .float32., got bfloat16", x=x.bfloat16())
-    yield call("x: shape must be .* with d_in = 17, got .2, 16.", x=x[:, :16])
-    yield call("limit", activation=8, limit=0.0)
-
-
-@pytest.mark.parametrize("match, x, keywords", list(wrong_operator_calls()))
-def test_operators_check_their_arguments_themselves(match, x, keywords):
-    with pytest.raises(RuntimeError, match=match):
-        ops.mlp(x, **keywords)
-    copy = torch.empty(4096, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match=match):
-        ops.mlp_packed(x, copy, **keywords)
-
-
-def test_wrong_packed_tensors():
-    mlp, x = make("gelu", "separate"), torch.randn(2, 17)
-    with pytest.raises(RuntimeError, match="packed: must be the uint8 tensor that fusedmlp::pack returned"):
-        ops.mlp_packed(x, torch.empty(4096), *mlp.arguments)
-    double = make("gelu", "separate", dtype=torch.float64)
-    with pytest.raises(RuntimeError, match="w_up: dtype must be float32, bfloat16 or float16"):
-        ops.pack(*double.arguments)
-    # Anything else that is not a fresh copy is only slower.
-    for junk in (torch.empty(0, dtype=torch.uint8), torch.zeros(8192, dtype=torch.uint8), ops.pack(*mlp.arguments)[1:]):
-        assert_close(ops.mlp_packed(x, junk, *mlp.arguments), mlp, x)
+def test_meta_tensors_have_shapes():
+    meta = make().map(lambda t: t.to("meta"))
+    assert fused(meta, torch.randn(4, 17, device="meta")).shape == (4, 9)
 
 
 def test_devices_without_a_kernel_say_so():
-    meta = make().map(lambda t: t.to("meta"))
-    assert fused(meta, torch.randn(4, 17, device="meta")).shape == (4, 9)
+    with FakeTensorMode():  # no such device is needed here
+        x, w_up, w_down = (torch.empty(shape, device="xpu") for shape in ((4, 17), (65, 17), (9, 65)))
+        with pytest.raises(NotImplementedError, match="w_up: device must be cpu or cuda, got xpu"):
+            fusedmlp.mlp(x, w_up, w_down)
+
+
+@pytest.mark.parametrize("activation, gate", FORMS)
+def test_the_layers_that_cuda_tensors_get(activation, gate):
+    """What is registered for CUDA is made of torch operators, so it can be looked at here."""
+    for name in ("mlp", "mlp_packed", "pack"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"fusedmlp::{name}", "CUDA")
+    for dtype in DTYPES:
+        mlp = make(activation, gate, dtype=dtype)
+        x = torch.randn(2, 3, 17).to(dtype)
+        assert_close(fusedmlp.formulas.forward(x, *mlp.arguments), mlp, x)
 
 
 def test_packed_size_is_what_pack_makes():
@@ -401,16 +345,19 @@ def test_packed_size_is_what_pack_makes():
         for activation, gate in FORMS:
             for biases in ("", "gate up down"):
                 mlp = make(activation, gate, dtype=dtype, biases=biases)
-                size = fusedmlp.ops.packed_size(mlp.w_up, mlp.w_down, (mlp.b_gate, mlp.b_up, mlp.b_down), ACTIVATIONS.index(activation), GATES.index(gate))
+                size = fusedmlp.ops.packed_size(
+                    mlp.w_up,
+                    mlp.w_down,
+                    (mlp.b_gate, mlp.b_up, mlp.b_down),
+                    ACTIVATIONS.index(activation),
+                    GATES.index(gate),
+                )
                 assert ops.pack(*mlp.arguments).numel() == size
-
-
-# ---------------------------------------------------------------------------------------- the C ABI
 
 
 def test_explain_and_info():
     answer = fusedmlp.explain("geglu:768x3072,bf16", 16)
-    assert answer["ok"] if "ok" in answer else answer["chosen"] in str(answer)
+    assert answer["chosen"] in str(answer) and answer["tokens"] == 16
     assert [e["name"] for e in answer["entries"]][-1] == "reference"
     assert fusedmlp.info()["devices"][0]["device"] == "cpu" and "cpu" in str(fusedmlp.info())
     with pytest.raises(ValueError, match="spec"):

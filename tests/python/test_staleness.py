@@ -25,12 +25,18 @@ def module():
     return made
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(_fresh_state):
+    torch.set_num_threads(1)
+
+
 def check(module):
-    """The module computes what its weights say now, with a packed copy and with the one made before."""
+    """The module computes what its weights say now: with the copy it has, then with the one it makes."""
     x = torch.randn(3, 16).to(module.up_proj.weight.dtype)
     with torch.no_grad():
         hidden = nn.functional.gelu(module.gate_proj(x)) * module.up_proj(x)
-        torch.testing.assert_close(module(x), module.down_proj(hidden), rtol=2e-4, atol=2e-5)
+        for _ in range(3):
+            torch.testing.assert_close(module(x), module.down_proj(hidden), rtol=2e-4, atol=2e-5)
 
 
 def train_step(module, optimizer):
@@ -112,13 +118,25 @@ def test_a_new_parameter_is_seen(module):
     check(module)
 
 
+def test_a_stale_copy_is_replaced_at_the_second_call(module):
+    x, old = torch.randn(3, 16), module._fusedmlp_packed_mlp
+    with torch.no_grad():
+        module.up_proj.weight.add_(1)
+        module(x)
+        assert module._fusedmlp_packed_mlp is old
+        module(x)
+        new = module._fusedmlp_packed_mlp
+        assert new is not old and new.numel() == old.numel()
+        module(x)
+        assert module._fusedmlp_packed_mlp is new
+
+
 def test_data_replaced_twice_is_seen(module):
     """The second replacement may lie where the first weights were, with the same version."""
     for _ in range(20):
         module.up_proj.weight.data = torch.randn(24, 16)
         module.up_proj.weight.data = torch.randn(24, 16)
         check(module)
-        gc.collect()
 
 
 def test_freed_addresses_are_not_taken_for_the_old_weights(module):
