@@ -2,6 +2,7 @@
 # Every test, in stages. Each has a time budget, printed and enforced; the first failure ends the run.
 #   scripts/test.sh              all stages
 #   scripts/test.sh python tsan  these stages only
+# FUSEDMLP_BUDGET_SCALE=3 gives a busy or slower machine three times as long.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
@@ -63,7 +64,7 @@ summary() {
 }
 
 run_stage() {
-  local name=$1 budget=$2 log=$LOGS/$1.log started=$SECONDS rc=0 outcome
+  local name=$1 budget=$(($2 * ${FUSEDMLP_BUDGET_SCALE:-1})) log=$LOGS/$1.log started=$SECONDS rc=0 outcome
   say "stage $name: budget $budget s"
   # A shell of its own, so that the budget ends everything in it.
   timeout --kill-after=10 "$budget" "$ROOT/scripts/test.sh" --stage "$name" 2>&1 | tee "$log" | show "$name" || rc=$?

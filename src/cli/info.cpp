@@ -31,6 +31,7 @@ struct Constant {
 std::vector<Constant> constants(const DeviceInfo& d) {
   const double cores = d.cores;
   std::vector<Constant> out;
+  out.reserve(kDTypeCount + 3);
   static constexpr const char* kKeys[kDTypeCount] = {"flops_fp32", "flops_bf16", "flops_fp16"};
   static constexpr const char* kLabels[kDTypeCount] = {"fp32 GFLOP/s", "bf16 GFLOP/s", "fp16 GFLOP/s"};
   for (int i = 0; i < kDTypeCount; ++i) {

@@ -1,8 +1,9 @@
 // fusedmlp: what is known of this machine, what would run, how fast it is and whether it is right.
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
 
 #include "cli/command.h"
 
@@ -23,7 +24,7 @@ Examples:
 
 Exit codes: 0 success, 1 a check failed, 2 wrong input. 'fusedmlp COMMAND --help' shows a command's options.)";
 
-std::string first_line(std::string text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 int run(int argc, char** argv) {
   fusedmlp::cli::remember_command_line(argc, argv);
@@ -55,13 +56,13 @@ int main(int argc, char** argv) {
   try {
     code = run(argc, argv);
   } catch (const Failure& failure) {
-    fmt::print(stderr, "fusedmlp: {}\n", failure.what());
+    std::fprintf(stderr, "fusedmlp: %s\n", failure.what());
     return failure.exit_code();
   } catch (const std::bad_alloc&) {
     std::fputs("fusedmlp: out of memory\n", stderr);
     return fusedmlp::cli::kExitFailed;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "fusedmlp: {}\n", first_line(error.what()));
+    std::fprintf(stderr, "fusedmlp: %s\n", error.what());
     return fusedmlp::cli::kExitFailed;
   }
   if (std::fflush(stdout) != 0) {

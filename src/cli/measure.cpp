@@ -40,64 +40,88 @@ using FmaPass = double (*)(const void* panel, float* sink);
 // Reads `bytes` (a multiple of 1024) once.
 using ReadPass = double (*)(const std::byte* data, std::size_t bytes);
 
-// The inner tile of a kernel without its loads of x: two vectors of weights against kRows broadcast inputs.
-#define FUSEDMLP_MEASURE_FMA(NAME, TARGET, VECTOR, LANES, SET, FMA, STORE, ADD, LOAD_PAIR) \
-  __attribute__((target(TARGET))) double NAME(const void* panel, float* sink) {            \
-    VECTOR sum[2][kRows];                                                                  \
-    VECTOR x[kRows];                                                                       \
-    for (int r = 0; r < kRows; ++r) {                                                      \
-      sum[0][r] = sum[1][r] = SET(0.0f);                                                   \
-      x[r] = SET(sink[r]);                                                                 \
-    }                                                                                      \
-    for (int k = 0; k < kPanelSteps; ++k) {                                                \
-      VECTOR w0, w1;                                                                       \
-      LOAD_PAIR(panel, k, w0, w1);                                                         \
-      _Pragma("GCC unroll 6") for (int r = 0; r < kRows; ++r) {                            \
-        sum[0][r] = FMA(w0, x[r], sum[0][r]);                                              \
-        sum[1][r] = FMA(w1, x[r], sum[1][r]);                                              \
-      }                                                                                    \
-    }                                                                                      \
-    for (int r = 0; r < kRows; ++r) STORE(sink + 16, ADD(sum[0][r], sum[1][r]));           \
-    return 2.0 * 2 * kRows * LANES * kPanelSteps;                                          \
+#define FUSEDMLP_AVX2 __attribute__((target("avx2,fma,f16c")))
+#define FUSEDMLP_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
+
+// How a step of the panel, two vectors of weights, comes into fp32 registers. bf16 lies in pairs of k: a shift and a
+// mask widen it.
+struct Fp32 {
+  FUSEDMLP_AVX2 static void load(const void* panel, int k, __m256& a, __m256& b) {
+    const float* from = static_cast<const float*>(panel) + 16 * k;
+    a = _mm256_loadu_ps(from);
+    b = _mm256_loadu_ps(from + 8);
   }
+  FUSEDMLP_AVX512 static void load(const void* panel, int k, __m512& a, __m512& b) {
+    const float* from = static_cast<const float*>(panel) + 32 * k;
+    a = _mm512_loadu_ps(from);
+    b = _mm512_loadu_ps(from + 16);
+  }
+};
 
-#define FUSEDMLP_PAIR_F32_256(P, K, A, B)                     \
-  A = _mm256_loadu_ps(static_cast<const float*>(P) + 16 * K); \
-  B = _mm256_loadu_ps(static_cast<const float*>(P) + 16 * K + 8)
-// bf16 lies in pairs of k: a shift and a mask widen it.
-#define FUSEDMLP_PAIR_BF16_256(P, K, A, B)                                     \
-  const __m256i pair = _mm256_loadu_si256(static_cast<const __m256i*>(P) + K); \
-  A = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));                        \
-  B = _mm256_castsi256_ps(_mm256_and_si256(pair, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))
-#define FUSEDMLP_PAIR_F16_256(P, K, A, B)                                       \
-  A = _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(P) + 2 * K)); \
-  B = _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(P) + 2 * K + 1))
-#define FUSEDMLP_PAIR_F32_512(P, K, A, B)                     \
-  A = _mm512_loadu_ps(static_cast<const float*>(P) + 32 * K); \
-  B = _mm512_loadu_ps(static_cast<const float*>(P) + 32 * K + 16)
-// Masked forms with every lane taken: gcc 12 warns inside its own unmasked ones.
-#define FUSEDMLP_PAIR_BF16_512(P, K, A, B)                                     \
-  const __m512i pair = _mm512_loadu_si512(static_cast<const __m512i*>(P) + K); \
-  A = _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, pair, 16));          \
-  B = _mm512_castsi512_ps(_mm512_and_si512(pair, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))
-#define FUSEDMLP_PAIR_F16_512(P, K, A, B)                                                        \
-  A = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(static_cast<const __m256i*>(P) + 2 * K)); \
-  B = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(static_cast<const __m256i*>(P) + 2 * K + 1))
+struct Bf16 {
+  static constexpr int kHigh = static_cast<int>(0xffff0000u);
+  FUSEDMLP_AVX2 static void load(const void* panel, int k, __m256& a, __m256& b) {
+    const __m256i pair = _mm256_loadu_si256(static_cast<const __m256i*>(panel) + k);
+    a = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
+    b = _mm256_castsi256_ps(_mm256_and_si256(pair, _mm256_set1_epi32(kHigh)));
+  }
+  // Masked forms with every lane taken, here and below: gcc 12 warns inside its own unmasked ones.
+  FUSEDMLP_AVX512 static void load(const void* panel, int k, __m512& a, __m512& b) {
+    const __m512i pair = _mm512_loadu_si512(static_cast<const __m512i*>(panel) + k);
+    a = _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, pair, 16));
+    b = _mm512_castsi512_ps(_mm512_and_si512(pair, _mm512_set1_epi32(kHigh)));
+  }
+};
 
-#define FUSEDMLP_TARGET_256 "avx2,fma,f16c"
-#define FUSEDMLP_TARGET_512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
-FUSEDMLP_MEASURE_FMA(fma_f32_256, FUSEDMLP_TARGET_256, __m256, 8, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps,
-                     _mm256_add_ps, FUSEDMLP_PAIR_F32_256)
-FUSEDMLP_MEASURE_FMA(fma_bf16_256, FUSEDMLP_TARGET_256, __m256, 8, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps,
-                     _mm256_add_ps, FUSEDMLP_PAIR_BF16_256)
-FUSEDMLP_MEASURE_FMA(fma_f16_256, FUSEDMLP_TARGET_256, __m256, 8, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps,
-                     _mm256_add_ps, FUSEDMLP_PAIR_F16_256)
-FUSEDMLP_MEASURE_FMA(fma_f32_512, FUSEDMLP_TARGET_512, __m512, 16, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps,
-                     _mm512_add_ps, FUSEDMLP_PAIR_F32_512)
-FUSEDMLP_MEASURE_FMA(fma_bf16_512, FUSEDMLP_TARGET_512, __m512, 16, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps,
-                     _mm512_add_ps, FUSEDMLP_PAIR_BF16_512)
-FUSEDMLP_MEASURE_FMA(fma_f16_512, FUSEDMLP_TARGET_512, __m512, 16, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps,
-                     _mm512_add_ps, FUSEDMLP_PAIR_F16_512)
+struct Fp16 {
+  FUSEDMLP_AVX2 static void load(const void* panel, int k, __m256& a, __m256& b) {
+    const auto* from = static_cast<const __m128i*>(panel) + 2 * k;
+    a = _mm256_cvtph_ps(_mm_loadu_si128(from));
+    b = _mm256_cvtph_ps(_mm_loadu_si128(from + 1));
+  }
+  FUSEDMLP_AVX512 static void load(const void* panel, int k, __m512& a, __m512& b) {
+    const auto* from = static_cast<const __m256i*>(panel) + 2 * k;
+    a = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(from));
+    b = _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(from + 1));
+  }
+};
+
+// The inner tile of a kernel without its loads of x: two vectors of weights against kRows broadcast inputs.
+template <class Storage>
+FUSEDMLP_AVX2 double fma_avx2(const void* panel, float* sink) {
+  __m256 sum[2][kRows], x[kRows], w[2];
+  for (int r = 0; r < kRows; ++r) {
+    sum[0][r] = sum[1][r] = _mm256_setzero_ps();
+    x[r] = _mm256_set1_ps(sink[r]);
+  }
+  for (int k = 0; k < kPanelSteps; ++k) {
+    Storage::load(panel, k, w[0], w[1]);
+    for (int r = 0; r < kRows; ++r) {
+      sum[0][r] = _mm256_fmadd_ps(w[0], x[r], sum[0][r]);
+      sum[1][r] = _mm256_fmadd_ps(w[1], x[r], sum[1][r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) _mm256_storeu_ps(sink + 16 * (r + 1), _mm256_add_ps(sum[0][r], sum[1][r]));
+  return 2.0 * 2 * kRows * 8 * kPanelSteps;
+}
+
+template <class Storage>
+FUSEDMLP_AVX512 double fma_avx512(const void* panel, float* sink) {
+  __m512 sum[2][kRows], x[kRows], w[2];
+  for (int r = 0; r < kRows; ++r) {
+    sum[0][r] = sum[1][r] = _mm512_setzero_ps();
+    x[r] = _mm512_set1_ps(sink[r]);
+  }
+  for (int k = 0; k < kPanelSteps; ++k) {
+    Storage::load(panel, k, w[0], w[1]);
+    for (int r = 0; r < kRows; ++r) {
+      sum[0][r] = _mm512_fmadd_ps(w[0], x[r], sum[0][r]);
+      sum[1][r] = _mm512_fmadd_ps(w[1], x[r], sum[1][r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(sink + 16 * (r + 1), _mm512_add_ps(sum[0][r], sum[1][r]));
+  return 2.0 * 2 * kRows * 16 * kPanelSteps;
+}
 
 // Plain x86-64: 4 lanes, a multiply and an addition; nothing faster runs in this class, whatever the storage.
 double fma_generic(const void* panel, float* sink) {
@@ -126,7 +150,7 @@ double read_generic(const std::byte* data, std::size_t bytes) {
   return static_cast<double>(_mm_cvtsi128_si32(all));
 }
 
-__attribute__((target(FUSEDMLP_TARGET_256))) double read_256(const std::byte* data, std::size_t bytes) {
+FUSEDMLP_AVX2 double read_avx2(const std::byte* data, std::size_t bytes) {
   __m256i sum[8] = {};
   for (std::size_t i = 0; i < bytes; i += 256) {
     _Pragma("GCC unroll 8") for (std::size_t j = 0; j < 8; ++j) {
@@ -137,7 +161,7 @@ __attribute__((target(FUSEDMLP_TARGET_256))) double read_256(const std::byte* da
   return static_cast<double>(_mm256_extract_epi32(sum[0], 0));
 }
 
-__attribute__((target(FUSEDMLP_TARGET_512))) double read_512(const std::byte* data, std::size_t bytes) {
+FUSEDMLP_AVX512 double read_avx512(const std::byte* data, std::size_t bytes) {
   __m512i sum[8];
   for (__m512i& s : sum) s = _mm512_setzero_si512();
   for (std::size_t i = 0; i < bytes; i += 512) {
@@ -184,6 +208,8 @@ double rate(int threads, const Work& work) {
 
 Rate fma_rate(FmaPass pass, int threads) {
   std::vector<Buffer> panels, sinks;
+  panels.reserve(static_cast<std::size_t>(threads));
+  sinks.reserve(panels.capacity());
   for (int i = 0; i < threads; ++i) {
     panels.push_back(make_buffer(kPanelSteps * 2 * 64));
     sinks.push_back(make_buffer(4096));
@@ -199,6 +225,7 @@ Rate fma_rate(FmaPass pass, int threads) {
 
 double read_rate(ReadPass pass, int threads, std::size_t bytes) {
   std::vector<Buffer> buffers;
+  buffers.reserve(static_cast<std::size_t>(threads));
   for (int i = 0; i < threads; ++i) buffers.push_back(make_buffer(bytes));
   std::vector<double> sinks(static_cast<std::size_t>(threads));
   const int passes = static_cast<int>(std::max<std::size_t>(1, (std::size_t{1} << 20) / bytes));
@@ -219,8 +246,8 @@ struct Passes {
 
 Passes passes_of(Isa isa) {
   switch (isa) {
-    case Isa::avx512: return {{fma_f32_512, fma_bf16_512, fma_f16_512}, read_512};
-    case Isa::avx2: return {{fma_f32_256, fma_bf16_256, fma_f16_256}, read_256};
+    case Isa::avx512: return {{fma_avx512<Fp32>, fma_avx512<Bf16>, fma_avx512<Fp16>}, read_avx512};
+    case Isa::avx2: return {{fma_avx2<Fp32>, fma_avx2<Bf16>, fma_avx2<Fp16>}, read_avx2};
     case Isa::generic: break;
   }
   return {{fma_generic, fma_generic, fma_generic}, read_generic};

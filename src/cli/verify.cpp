@@ -170,7 +170,7 @@ void put_row(JsonWriter& json, const Row& row) {
 }
 
 std::vector<Isa> parse_isas(std::string_view text) {
-  const std::vector<Isa> available = available_isas();
+  std::vector<Isa> available = available_isas();
   if (text.empty()) return available;
   std::string names;
   for (const Isa isa : available) names += (names.empty() ? "" : ", ") + std::string(to_string(isa));

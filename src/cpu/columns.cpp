@@ -130,18 +130,19 @@ core::Prediction predict(const core::Query& query) {
   const int tasks = task_count(query);
   const int threads = core::usable_threads(query.device, tasks);
   const double tokens = static_cast<double>(query.tokens);
-  const double reuse = query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / tokens;
-  const double compute = core::compute_seconds(query.spec, query.tokens, query.device, threads) /
-                         tile_efficiency(query.tokens, isa.tile_rows) / kProductEfficiency * reuse;
-  const double weights = core::weight_bytes(query.spec);
-  // Rows beyond L2 are read again from L3 for every panel; the hidden is written and read once.
-  const double x_bytes = tokens * static_cast<double>(query.spec.d_in) * sizeof(float);
-  const double spill = std::max(0.0, x_bytes - 0.75 * static_cast<double>(query.device.l2_bytes));
-  const PackedShape shape(query.spec, isa.lanes);
   const double l3 = query.device.l3_bandwidth_per_core * threads;
-  const double traffic = spill * static_cast<double>(shape.hidden_panels) +
-                         2 * tokens * static_cast<double>(query.spec.d_hidden) * sizeof(float);
-  const double memory = weights / core::read_bandwidth(query.device, weights, threads) + traffic / l3;
+  // Rows beyond L2 are read again from L3 for every panel; prefetching hides about half of that.
+  const PackedShape shape(query.spec, isa.lanes);
+  const double x_bytes = tokens * static_cast<double>(query.spec.d_in) * sizeof(float);
+  const double spill = std::max(0.0, x_bytes - 0.75 * static_cast<double>(query.device.l2_bytes)) *
+                       static_cast<double>(shape.hidden_panels);
+  const double unpacked = query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / tokens;
+  const double compute = core::compute_seconds(query.spec, query.tokens, query.device, threads) /
+                             tile_efficiency(query.tokens, isa.tile_rows) / kProductEfficiency * unpacked +
+                         0.5 * spill / l3;
+  const double weights = core::weight_bytes(query.spec);
+  const double hidden = 2 * tokens * static_cast<double>(query.spec.d_hidden) * sizeof(float);  // written, then read
+  const double memory = weights / core::read_bandwidth(query.device, weights, threads) + hidden / l3;
   return core::combine(compute, memory, tasks > 1 ? 2 * query.device.launch_seconds : 0.0, Basis::modelled);
 }
 
