@@ -24,9 +24,13 @@ inline void pause() {
 // How long a worker stays awake for the next job: about 20 us, the cost of a sleep and a wake-up.
 constexpr int kSpins = 1000;
 
+// The task number of a ticket from which nothing is to be taken; no job has so many.
+constexpr std::uint64_t kClosed = 0xffffffffu;
+
 // One job at a time. `ticket_` holds (job number << 32 | next task); a task is taken by compare-exchange, so a
-// worker that wakes late for a finished job fails the exchange and touches nothing of the next one. The caller
-// works too and can finish a job alone: a worker that is not scheduled delays nobody.
+// worker that wakes late for a finished job fails the exchange and touches nothing of the next one: while a job's
+// fields are written its ticket is closed. The caller works too and can finish a job alone: a worker that is not
+// scheduled delays nobody.
 class ThreadPool final : public Executor {
  public:
   explicit ThreadPool(int threads) {
@@ -50,11 +54,14 @@ class ThreadPool final : public Executor {
       for (int i = 0; i < count; ++i) task(context, i);
       return;
     }
-    task_.store(task, std::memory_order_relaxed);
-    context_.store(context, std::memory_order_relaxed);
-    count_.store(count, std::memory_order_relaxed);
+    const std::uint64_t last = ticket_.load(std::memory_order_relaxed) >> 32;
+    ticket_.store(last << 32 | kClosed, std::memory_order_relaxed);
+    // Released after the closing, so whoever reads one of these new values finds the ticket closed or new.
+    task_.store(task, std::memory_order_release);
+    context_.store(context, std::memory_order_release);
+    count_.store(static_cast<std::uint32_t>(count), std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
-    const std::uint64_t job = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
+    const std::uint64_t job = last + 1;
     ticket_.store(job << 32, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
       { std::lock_guard lock(mutex_); }  // a worker between its last look and its wait holds this
@@ -76,12 +83,12 @@ class ThreadPool final : public Executor {
     for (;;) {
       std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
       if (ticket >> 32 != job) return;
-      const int index = static_cast<int>(ticket & 0xffffffffu);
-      const auto task = task_.load(std::memory_order_relaxed);
-      void* context = context_.load(std::memory_order_relaxed);
-      if (index >= count_.load(std::memory_order_relaxed)) return;
+      const std::uint32_t index = static_cast<std::uint32_t>(ticket);
+      const auto task = task_.load(std::memory_order_acquire);
+      void* context = context_.load(std::memory_order_acquire);
+      if (index >= count_.load(std::memory_order_acquire)) return;
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
-      task(context, index);
+      task(context, static_cast<int>(index));
       done_.fetch_add(1, std::memory_order_release);
     }
   }
@@ -110,7 +117,7 @@ class ThreadPool final : public Executor {
   alignas(64) std::atomic<std::uint64_t> ticket_{0};
   std::atomic<void (*)(void*, int)> task_{nullptr};
   std::atomic<void*> context_{nullptr};
-  std::atomic<int> count_{0};
+  std::atomic<std::uint32_t> count_{0};
   alignas(64) std::atomic<int> done_{0};
   alignas(64) std::atomic<bool> busy_{false};
   std::atomic<int> sleepers_{0};

@@ -79,6 +79,19 @@ TEST(ThreadPool, CallersAtOnceAndNestedCallsAllFinish) {
   EXPECT_EQ(nested.inner.load(), 18);
 }
 
+// A worker that wakes late for a short job must not take a task of the long one that is being set up.
+TEST(ThreadPool, ShortJobsFollowedByLongOnes) {
+  const auto pool = make_thread_pool(16);
+  int wrong = 0;
+  for (int round = 0; round < (FUSEDMLP_SANITIZED ? 5000 : 200000); ++round) {
+    const int tasks = round % 2 == 0 ? 2 : 40;
+    Count count(tasks);
+    pool->parallel(tasks, &Count::task, &count);
+    wrong += !count.each_once();
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(ThreadPool, ReadsItsSizeFromTheEnvironment) {
   const int all = default_thread_count();
   EXPECT_GE(all, 1);
