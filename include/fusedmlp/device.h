@@ -43,7 +43,7 @@ struct DeviceInfo {
   int cores = 1;           // CPUs this process may run on; SMs on a GPU
   std::size_t l1_bytes = 0;
   std::size_t l2_bytes = 0;
-  std::size_t l3_bytes = 0;      // all of it; 0 on a GPU
+  std::size_t l3_bytes = 0;                 // all of it; 0 on a GPU
   double flops_per_core[kDTypeCount] = {};  // by storage dtype, multiply-add = 2
   double l2_bandwidth_per_core = 0;
   double l3_bandwidth_per_core = 0;

@@ -30,13 +30,13 @@ class Executor {
 Executor& default_executor();
 
 struct RunArgs {
-  const void* x = nullptr;     // [tokens, d_in], rows dense, row stride ldx
-  std::int64_t ldx = 0;        // elements; 0 means d_in
-  void* y = nullptr;           // [tokens, d_out], must not overlap x, weights or workspace
-  std::int64_t ldy = 0;        // elements; 0 means d_out
-  std::int64_t tokens = 0;     // >= 0; with 0 nothing is touched
-  void* stream = nullptr;      // cudaStream_t on a GPU; ignored on the CPU
-  void* workspace = nullptr;   // at least workspace_bytes(tokens), 64-byte aligned; null: the plan's own arena
+  const void* x = nullptr;    // [tokens, d_in], rows dense, row stride ldx
+  std::int64_t ldx = 0;       // elements; 0 means d_in
+  void* y = nullptr;          // [tokens, d_out], must not overlap x, weights or workspace
+  std::int64_t ldy = 0;       // elements; 0 means d_out
+  std::int64_t tokens = 0;    // >= 0; with 0 nothing is touched
+  void* stream = nullptr;     // cudaStream_t on a GPU; ignored on the CPU
+  void* workspace = nullptr;  // at least workspace_bytes(tokens), 64-byte aligned; null: the plan's own arena
   std::size_t workspace_bytes = 0;
   Executor* executor = nullptr;  // CPU; null: default_executor()
 };

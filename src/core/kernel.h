@@ -48,8 +48,8 @@ struct Prediction {
 };
 
 struct KernelEntry {
-  const char* name;     // "cpu.rows"; what FUSEDMLP_KERNEL takes
-  const char* summary;  // one line for explain
+  const char* name;            // "cpu.rows"; what FUSEDMLP_KERNEL takes
+  const char* summary;         // one line for explain
   const PackedLayout* layout;  // null: reads the caller's weights only
   // Empty when supported, else the reason in words.
   std::string (*unsupported)(const Query& query);

@@ -33,8 +33,7 @@ bool copies_x(const MlpSpec& spec, std::int64_t tokens, int tile_rows) {
 
 struct Layout {
   Layout(Scratch& scratch, const core::Query& query, const IsaKernels& isa, const PackedShape& shape, int tasks)
-      : ldx(scratch_ld(query.spec.d_in)),
-        ldh(scratch_ld(query.spec.d_hidden + shape.columns_per_hidden_panel)) {
+      : ldx(scratch_ld(query.spec.d_in)), ldh(scratch_ld(query.spec.d_hidden + shape.columns_per_hidden_panel)) {
     if (copies_x(query.spec, query.tokens, isa.tile_rows)) x = scratch.floats(query.tokens * ldx);
     hidden = scratch.floats(query.tokens * ldh);
     if (!query.packed) biases = scratch.floats(static_cast<std::int64_t>(Job::bias_floats(shape, isa.lanes)));
@@ -102,7 +101,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   Scratch scratch(args.workspace);
   const Layout layout(scratch, query, job.isa, job.shape, tasks);
   job.set_biases(problem, layout.biases);
-  Shared shared{job, args, layout, RowTiles(args.tokens, job.isa.tile_rows), static_cast<const float*>(args.x),
+  Shared shared{job,      args, layout, RowTiles(args.tokens, job.isa.tile_rows), static_cast<const float*>(args.x),
                 args.ldx, tasks};
   if (layout.x) {
     const std::int64_t step = args.ldx * static_cast<std::int64_t>(size_of(problem.spec.dtype));

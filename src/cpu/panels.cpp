@@ -33,9 +33,9 @@ void set_vector(Columns& columns, int half, const MatrixView& matrix, std::int64
   for (int i = 0; i < lanes; ++i) {
     const std::int64_t row = first + i;
     const bool inside = row < matrix.rows;
-    columns.at[half * lanes + i] =
-        inside ? static_cast<const std::byte*>(matrix.data) + static_cast<std::size_t>(row * matrix.row_stride) * element
-               : nullptr;
+    columns.at[half * lanes + i] = inside ? static_cast<const std::byte*>(matrix.data) +
+                                                static_cast<std::size_t>(row * matrix.row_stride) * element
+                                          : nullptr;
     columns.whole = columns.whole && inside;
   }
 }

@@ -16,9 +16,9 @@ void Job::set_biases(const core::Problem& problem, float* scratch) {
   down_bias = down_scratch;
 }
 
-void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source, std::int64_t panel,
-                   std::int64_t k0, std::int64_t k1, const float* a, std::int64_t lda, const RowTiles& tiles,
-                   float* c, bool accumulate, void* slice) {
+void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source, std::int64_t panel, std::int64_t k0,
+                   std::int64_t k1, const float* a, std::int64_t lda, const RowTiles& tiles, float* c,
+                   bool accumulate, void* slice) {
   const std::int64_t row_bytes = 2 * isa.lanes * (dtype == DType::f16 ? 2 : 4);  // of a step of the tile
   for (std::int64_t k = k0; k < k1; k += kBlockK) {
     const std::int64_t end = std::min(k + kBlockK, k1);

@@ -12,8 +12,7 @@ namespace fusedmlp::cpu {
 // `rows` rows in tiles of at most `largest`, as even as possible: 32 rows in tiles of 14 are 11 + 11 + 10, not
 // 14 + 14 + 4.
 struct RowTiles {
-  RowTiles(std::int64_t rows, int largest)
-      : count(static_cast<int>((rows + largest - 1) / largest)), rows_(rows) {}
+  RowTiles(std::int64_t rows, int largest) : count(static_cast<int>((rows + largest - 1) / largest)), rows_(rows) {}
   std::int64_t begin(int tile) const { return rows_ * tile / count; }
   int size(int tile) const { return static_cast<int>(begin(tile + 1) - begin(tile)); }
 
@@ -65,9 +64,9 @@ struct Job {
 // c (rows x 2 lanes, dense, tile after tile) = (accumulate ? c : 0) + a[rows, k0..k1) panel[k0..k1), with `a`
 // pointing at column k0. Slices of an unpacked panel are made in `slice`. While the rows of one packed slice are
 // computed the slice that follows is drawn into the L2 cache.
-void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source, std::int64_t panel,
-                   std::int64_t k0, std::int64_t k1, const float* a, std::int64_t lda, const RowTiles& tiles,
-                   float* c, bool accumulate, void* slice);
+void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source, std::int64_t panel, std::int64_t k0,
+                   std::int64_t k1, const float* a, std::int64_t lda, const RowTiles& tiles, float* c,
+                   bool accumulate, void* slice);
 
 // hidden[r, 0..columns) = act(x[r] panel + bias) for one panel; `c` is scratch of tile_floats(rows).
 void hidden_panel(const Job& job, std::int64_t panel, const float* x, std::int64_t ldx, const RowTiles& tiles,

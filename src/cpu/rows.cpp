@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kChunk = kBlockK;
 
 struct Blocking {
-  std::int64_t rows;    // of a block; the last may have fewer
+  std::int64_t rows;  // of a block; the last may have fewer
   std::int64_t blocks;
   int tasks;
 };
@@ -93,8 +93,8 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
   const Blocking block = blocking(query, job.isa.tile_rows);
   Scratch scratch(args.workspace);
-  float* biases = query.packed ? nullptr
-                               : scratch.floats(static_cast<std::int64_t>(Job::bias_floats(job.shape, job.isa.lanes)));
+  float* biases =
+      query.packed ? nullptr : scratch.floats(static_cast<std::int64_t>(Job::bias_floats(job.shape, job.isa.lanes)));
   job.set_biases(problem, biases);
 
   struct Shared {
@@ -130,7 +130,8 @@ core::Prediction predict(const core::Query& query) {
   const Blocking block = blocking(query, isa.tile_rows);
   const int threads = core::usable_threads(query.device, block.tasks);
   // The slowest thread's share of the rows decides.
-  const double rounds = static_cast<double>((block.blocks + threads - 1) / threads);
+  const std::int64_t blocks_each = (block.blocks + threads - 1) / threads;
+  const auto rounds = static_cast<double>(blocks_each);
   const double rows = std::min(rounds * static_cast<double>(block.rows), static_cast<double>(query.tokens));
   const double per_row = flops(query.spec, 1) / core::peak_flops(query.device, query.spec.dtype, 1);
   const double compute = rows * per_row / tile_efficiency(block.rows, isa.tile_rows) / kProductEfficiency *
