@@ -302,18 +302,9 @@ int run(const Options& options) {
 void add_bench(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("bench", "Time every kernel on the CPU beside layer by layer and the limit");
-  command->add_option("SPEC", options->specs, "MLPs, such as geglu:768x3072,bf16")->required()->type_name("");
-  command->add_option("--tokens", options->tokens, "Token counts, with commas between them")
-      ->type_name("N,N..")
-      ->capture_default_str();
-  command->add_option("--dtype", options->dtypes, "fp32, bf16, fp16, with commas; default: the spec's")
-      ->type_name("D,D..");
-  command->add_option("--kernel", options->kernels, "Time this entry only; may be repeated")
-      ->type_name("NAME")
-      ->allow_extra_args(false);
-  command->add_option("--threads", options->threads, "Threads; default: as many as the process may use")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096));
+  add_problem_options(*command, options->specs, options->tokens, options->dtypes);
+  add_kernel_option(*command, options->kernels, "Time this entry only; may be repeated");
+  add_threads_option(*command, options->threads);
   command->add_option("--repeats", options->repeats, "Samples of each entry, at least")
       ->type_name("N")
       ->check(CLI::Range(1, 1000000))

@@ -179,6 +179,25 @@ void JsonTarget::write(const rapidjson::StringBuffer& text) {
   if (!good) throw Failure(fmt::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
 }
 
+void add_problem_options(CLI::App& command, std::vector<std::string>& specs, std::string& tokens,
+                         std::string& dtypes) {
+  command.add_option("SPEC", specs, "MLPs, such as geglu:768x3072,bf16")->required()->type_name("");
+  command.add_option("--tokens", tokens, "Token counts, with commas between them")
+      ->type_name("N,N..")
+      ->capture_default_str();
+  command.add_option("--dtype", dtypes, "fp32, bf16, fp16, with commas; default: the spec's")->type_name("D,D..");
+}
+
+void add_kernel_option(CLI::App& command, std::vector<std::string>& kernels, const char* help) {
+  command.add_option("--kernel", kernels, help)->type_name("NAME")->allow_extra_args(false);
+}
+
+void add_threads_option(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "Threads; default: as many as the process may use")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096));
+}
+
 void progress(std::string_view line) {
   if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K{}", line);
 }

@@ -107,6 +107,13 @@ class JsonTarget {
   std::FILE* file_ = nullptr;
 };
 
+// SPEC, --tokens and --dtype, as every subcommand that takes MLPs has them.
+void add_problem_options(CLI::App& command, std::vector<std::string>& specs, std::string& tokens,
+                         std::string& dtypes);
+// --kernel, of which `help` says what it does, and --threads.
+void add_kernel_option(CLI::App& command, std::vector<std::string>& kernels, const char* help);
+void add_threads_option(CLI::App& command, int& threads);
+
 // A line about progress on stderr, where a person watches it.
 void progress(std::string_view line);
 

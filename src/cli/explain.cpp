@@ -74,12 +74,7 @@ int run(const Options& options) {
 void add_explain(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("explain", "Which kernel would run, its predicted time, why not the others");
-  command->add_option("SPEC", options->specs, "MLPs, such as geglu:768x3072,bf16")->required()->type_name("");
-  command->add_option("--tokens", options->tokens, "Token counts, with commas between them")
-      ->type_name("N,N..")
-      ->capture_default_str();
-  command->add_option("--dtype", options->dtypes, "fp32, bf16, fp16, with commas; default: the spec's")
-      ->type_name("D,D..");
+  add_problem_options(*command, options->specs, options->tokens, options->dtypes);
   command->add_option("--device", options->device, "cpu, cuda or cuda:N")->type_name("DEVICE")->capture_default_str();
   command->add_option("--json", options->json, "Write JSON to FILE (- is stdout)")->type_name("FILE");
   command->footer(

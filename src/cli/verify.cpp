@@ -235,20 +235,11 @@ void add_verify(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("verify", "Check every kernel on the CPU against fp64; exit code 1 on failure");
-  command->add_option("SPEC", options->specs, "MLPs, such as geglu:768x3072,bf16")->required()->type_name("");
-  command->add_option("--tokens", options->tokens, "Token counts, with commas between them")
-      ->type_name("N,N..")
-      ->capture_default_str();
-  command->add_option("--dtype", options->dtypes, "fp32, bf16, fp16, with commas; default: the spec's")
-      ->type_name("D,D..");
+  add_problem_options(*command, options->specs, options->tokens, options->dtypes);
   command->add_option("--isa", options->isas, "generic, avx2, avx512, with commas; default: all of this CPU")
       ->type_name("I,I..");
-  command->add_option("--kernel", options->kernels, "Check this entry only; may be repeated")
-      ->type_name("NAME")
-      ->allow_extra_args(false);
-  command->add_option("--threads", options->threads, "Threads; default: as many as the process may use")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096));
+  add_kernel_option(*command, options->kernels, "Check this entry only; may be repeated");
+  add_threads_option(*command, options->threads);
   command->add_option("--seed", options->seed, "Seed of the random weights and inputs")
       ->type_name("N")
       ->capture_default_str();
