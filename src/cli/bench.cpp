@@ -1,5 +1,4 @@
 // fusedmlp bench: every registry entry on the same problem, interleaved, with the physical limit beside it.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
@@ -119,7 +118,7 @@ class Bench {
     } else if (!options_.all && !candidate.chosen && options_.kernels.empty() &&
                candidate.prediction.seconds > kSlow) {
       c.skipped =
-          fmt::format("left out: predicted {} a run (--all runs it)", format_seconds(candidate.prediction.seconds));
+          core::format("left out: predicted {} a run (--all runs it)", format_seconds(candidate.prediction.seconds));
     } else {
       c.workspace = core::AlignedBuffer(candidate.entry->workspace_bytes(query));
       if (candidate.entry->layout != nullptr && !options_.unpacked) {
@@ -191,26 +190,26 @@ struct Case {
 };
 
 void print_case(const Case& c) {
-  fmt::print("{}, {} token{}: {:.2f} MFLOP, weights {}, physical limit {} ({})\n", to_string(c.spec), c.tokens,
-             c.tokens == 1 ? "" : "s", flops(c.spec, c.tokens) * 1e-6, format_bytes(weight_bytes(c.spec)),
-             format_seconds(c.limit.seconds), core::to_string(c.limit.bound));
-  fmt::print("  {:<16} {:>11} {:>11} {:>9} {:>11} {:>9} {:>10} {:>11}\n", "kernel", "median", "best", "GFLOP/s",
-             "weight GB/s", "of limit", "x of ref.", "predicted");
+  print("{}, {} token{}: {:.2f} MFLOP, weights {}, physical limit {} ({})\n", to_string(c.spec), c.tokens,
+        c.tokens == 1 ? "" : "s", flops(c.spec, c.tokens) * 1e-6, format_bytes(weight_bytes(c.spec)),
+        format_seconds(c.limit.seconds), core::to_string(c.limit.bound));
+  print("  {:<16} {:>11} {:>11} {:>9} {:>11} {:>9} {:>10} {:>11}\n", "kernel", "median", "best", "GFLOP/s",
+        "weight GB/s", "of limit", "x of ref.", "predicted");
   for (const Contender& e : c.contenders) {
     const char mark = e.candidate->chosen ? '*' : ' ';
     if (!e.skipped.empty()) {
-      fmt::print("{} {:<16} {}\n", mark, e.candidate->entry->name, e.skipped);
+      print("{} {:<16} {}\n", mark, e.candidate->entry->name, e.skipped);
       continue;
     }
     const double median = e.median();
     const std::optional<double> baseline = c.baseline();
-    fmt::print("{} {:<16} {:>11} {:>11} {:>9.2f} {:>11.2f} {:>8.1f}% {:>10} {:>11}\n", mark, e.candidate->entry->name,
-               format_seconds(median), format_seconds(e.best()), flops(c.spec, c.tokens) / median * 1e-9,
-               weight_bytes(c.spec) / median * 1e-9, 100 * c.limit.seconds / median,
-               baseline ? fmt::format("{:.2f}", *baseline / median) : "-",
-               format_seconds(e.candidate->prediction.seconds));
+    print("{} {:<16} {:>11} {:>11} {:>9.2f} {:>11.2f} {:>8.1f}% {:>10} {:>11}\n", mark, e.candidate->entry->name,
+          format_seconds(median), format_seconds(e.best()), flops(c.spec, c.tokens) / median * 1e-9,
+          weight_bytes(c.spec) / median * 1e-9, 100 * c.limit.seconds / median,
+          baseline ? core::format("{:.2f}", *baseline / median) : "-",
+          format_seconds(e.candidate->prediction.seconds));
   }
-  fmt::print("\n");
+  print("\n");
 }
 
 void put_case(JsonWriter& json, const Case& c) {
@@ -270,16 +269,16 @@ int run(const Options& options) {
   json.StartArray();
   const bool text = target.prints_text();
   if (text) {
-    fmt::print("{} ({}), {} thread{}; medians of interleaved runs; {}; * is what dispatch takes\n\n", device.name,
-               to_string(device.isa), threads.count(), threads.count() == 1 ? "" : "s",
-               options.cold ? "cold: copies of the weights in turn, twice the last-level cache apart"
-                            : "warm: the same weights in every run");
+    print("{} ({}), {} thread{}; medians of interleaved runs; {}; * is what dispatch takes\n\n", device.name,
+          to_string(device.isa), threads.count(), threads.count() == 1 ? "" : "s",
+          options.cold ? "cold: copies of the weights in turn, twice the last-level cache apart"
+                       : "warm: the same weights in every run");
   }
   for (const MlpSpec& spec : specs) {
-    progress(fmt::format("preparing {}", to_string(spec)));
+    progress(core::format("preparing {}", to_string(spec)));
     Bench bench(options, spec, device, threads);
     for (const std::int64_t count : tokens) {
-      progress(fmt::format("timing {}, {} tokens", to_string(spec), count));
+      progress(core::format("timing {}, {} tokens", to_string(spec), count));
       std::vector<core::Candidate> list;
       std::vector<Contender> contenders;
       bench.run(count, list, contenders);

@@ -1,8 +1,6 @@
 #include "cli/command.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +20,16 @@ namespace {
 
 std::string g_command_line;
 
+// ISO 8601.
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  char text[sizeof "2026-01-01T00:00:00Z"] = "";
+  ::gmtime_r(&now, &parts);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
 std::string one_line(std::string text) {
   for (char& c : text) {
     if (c == '\n' || c == '\r') c = ' ';
@@ -33,7 +41,7 @@ std::string one_line(std::string text) {
 
 void require(const Status& status, std::string_view about) {
   if (status.ok()) return;
-  std::string line = about.empty() ? "" : fmt::format("{}: ", about);
+  std::string line = about.empty() ? "" : core::format("{}: ", about);
   if (!status.argument().empty()) line += status.argument() + ": ";
   const bool usage = status.code() == StatusCode::invalid_argument || status.code() == StatusCode::unsupported ||
                      status.code() == StatusCode::unavailable;
@@ -57,8 +65,8 @@ std::vector<std::int64_t> parse_numbers(std::string_view option, std::string_vie
     std::int64_t value = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
     if (error != std::errc() || end != part.data() + part.size() || value < least || value > kMost) {
-      throw Failure(fmt::format("{}: got \"{}\", accepted: whole numbers from {} to {} with commas between them",
-                                option, part, least, kMost));
+      throw Failure(core::format("{}: got \"{}\", accepted: whole numbers from {} to {} with commas between them",
+                                 option, part, least, kMost));
     }
     out.push_back(value);
   }
@@ -70,7 +78,7 @@ std::vector<DType> parse_dtypes(std::string_view text) {
   if (text.empty()) return out;
   for (const std::string& part : split(text, ',')) {
     Result<DType> dtype = parse_dtype(part);
-    if (!dtype) throw Failure(fmt::format("--dtype: {}", dtype.status().message()));
+    if (!dtype) throw Failure(core::format("--dtype: {}", dtype.status().message()));
     out.push_back(*dtype);
   }
   return out;
@@ -95,7 +103,7 @@ void require_cpu_kernels(const std::vector<std::string>& names) {
     if (std::any_of(table.begin(), table.end(), [&](const auto& entry) { return name == entry.name; })) continue;
     std::string accepted;
     for (const core::KernelEntry& entry : table) accepted += (accepted.empty() ? "" : ", ") + std::string(entry.name);
-    throw Failure(fmt::format("--kernel: got \"{}\", accepted: {}", name, accepted));
+    throw Failure(core::format("--kernel: got \"{}\", accepted: {}", name, accepted));
   }
 }
 
@@ -119,13 +127,13 @@ void put(JsonWriter& json, const char* key, std::string_view value) {
 
 void remember_command_line(int argc, char** argv) {
   g_command_line = "fusedmlp";
-  for (int i = 1; i < argc; ++i) g_command_line += fmt::format(" {}", argv[i]);
+  for (int i = 1; i < argc; ++i) g_command_line += core::format(" {}", argv[i]);
 }
 
 void put_provenance(JsonWriter& json) {
   put(json, "version", version());
   put(json, "command", g_command_line);
-  put(json, "date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))));
+  put(json, "date", utc_now());
   put(json, "compiler", __VERSION__);
   const DeviceInfo device = take(describe(Device::cpu()));
   put(json, "device", to_string(device.device));
@@ -141,22 +149,22 @@ JsonTarget::JsonTarget(std::string path) : path_(std::move(path)) {
   if (std::filesystem::exists(target, error)) {
     target = std::filesystem::canonical(target, error);  // a link stays a link
     if (std::filesystem::is_directory(target, error)) {
-      throw Failure(fmt::format("--json: cannot write {}: it is a directory", path_));
+      throw Failure(core::format("--json: cannot write {}: it is a directory", path_));
     }
     if (!std::filesystem::is_regular_file(target, error)) {  // a device or a pipe cannot be replaced
       file_ = std::fopen(target.c_str(), "wb");
-      if (file_ == nullptr) throw Failure(fmt::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
+      if (file_ == nullptr) throw Failure(core::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
       return;
     }
     path_ = target.string();
   }
-  temporary_ = fmt::format("{}.{}.tmp", path_, ::getpid());
+  temporary_ = core::format("{}.{}.tmp", path_, ::getpid());
   const int descriptor = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (descriptor >= 0) file_ = ::fdopen(descriptor, "wb");
   if (file_ == nullptr) {
     const int reason = errno;
     temporary_.clear();
-    throw Failure(fmt::format("--json: cannot write {}: {}", path_, std::strerror(reason)));
+    throw Failure(core::format("--json: cannot write {}: {}", path_, std::strerror(reason)));
   }
 }
 
@@ -176,7 +184,7 @@ void JsonTarget::write(const rapidjson::StringBuffer& text) {
     if (good && !temporary_.empty()) good = std::rename(temporary_.c_str(), path_.c_str()) == 0;
     if (good) temporary_.clear();
   }
-  if (!good) throw Failure(fmt::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
+  if (!good) throw Failure(core::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
 }
 
 void add_problem_options(CLI::App& command, std::vector<std::string>& specs, std::string& tokens,
@@ -199,19 +207,19 @@ void add_threads_option(CLI::App& command, int& threads) {
 }
 
 void progress(std::string_view line) {
-  if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K{}", line);
+  if (::isatty(STDERR_FILENO) != 0) std::fputs(core::format("\r\033[K{}", line).c_str(), stderr);
 }
 
 std::string format_bytes(double bytes) {
-  if (bytes >= 1e9) return fmt::format("{:.2f} GB", bytes * 1e-9);
-  if (bytes >= 1e6) return fmt::format("{:.2f} MB", bytes * 1e-6);
-  return fmt::format("{:.1f} kB", bytes * 1e-3);
+  if (bytes >= 1e9) return core::format("{:.2f} GB", bytes * 1e-9);
+  if (bytes >= 1e6) return core::format("{:.2f} MB", bytes * 1e-6);
+  return core::format("{:.1f} kB", bytes * 1e-3);
 }
 
 std::string format_seconds(double seconds) {
-  if (seconds >= 1) return fmt::format("{:.2f} s", seconds);
-  if (seconds >= 1e-3) return fmt::format("{:.3f} ms", seconds * 1e3);
-  return fmt::format("{:.2f} us", seconds * 1e6);
+  if (seconds >= 1) return core::format("{:.2f} s", seconds);
+  if (seconds >= 1e-3) return core::format("{:.3f} ms", seconds * 1e3);
+  return core::format("{:.2f} us", seconds * 1e6);
 }
 
 }  // namespace fusedmlp::cli

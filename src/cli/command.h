@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/format.h"
 #include "fusedmlp/plan.h"
 #include "fusedmlp/spec.h"
 #include "fusedmlp/status.h"
@@ -36,6 +37,12 @@ class Failure : public std::runtime_error {
  private:
   int exit_code_;
 };
+
+// The report, on stdout.
+template <class... Args>
+void print(fmt::format_string<Args...> pattern, Args&&... args) {
+  std::fputs(core::vformat(pattern, fmt::make_format_args(args...)).c_str(), stdout);
+}
 
 // Throws the Failure that a Status asks for; `about` names what it concerns and may be empty.
 void require(const Status& status, std::string_view about = {});

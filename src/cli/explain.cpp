@@ -1,5 +1,4 @@
 // fusedmlp explain: which kernel would run, what it would take, and why not the others.
-#include <fmt/format.h>
 
 #include "cli/command.h"
 #include "core/dispatch.h"
@@ -60,7 +59,7 @@ int run(const Options& options) {
       const core::Query query{spec, count, info, threads, true};
       const std::vector<core::Candidate> list = take(core::candidates(query));
       put_explanation(json, query, list);
-      if (target.prints_text()) fmt::print("{}\n", core::explain_text(query, list));
+      if (target.prints_text()) print("{}\n", core::explain_text(query, list));
     }
   }
   json.EndArray();

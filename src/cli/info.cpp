@@ -1,5 +1,4 @@
 // fusedmlp info: the devices as this library sees them, and on request what they really reach.
-#include <fmt/format.h>
 
 #include <cstdlib>
 #include <optional>
@@ -57,32 +56,32 @@ std::string isa_names(const std::vector<Isa>& list) {
 
 void print_device(const DeviceInfo& d, const std::vector<Isa>& isas, const Measured* measured) {
   const bool cpu = d.device.type == DeviceType::cpu;
-  fmt::print("{}: {}\n", to_string(d.device), d.name);
+  print("{}: {}\n", to_string(d.device), d.name);
   if (cpu) {
-    fmt::print("  instruction set  {} (available: {})\n", to_string(d.isa), isa_names(isas));
-    fmt::print("  cores            {}\n", d.cores);
-    fmt::print("  caches           L1 {} KiB and L2 {} KiB a core, L3 {} KiB\n", d.l1_bytes >> 10, d.l2_bytes >> 10,
-               d.l3_bytes >> 10);
+    print("  instruction set  {} (available: {})\n", to_string(d.isa), isa_names(isas));
+    print("  cores            {}\n", d.cores);
+    print("  caches           L1 {} KiB and L2 {} KiB a core, L3 {} KiB\n", d.l1_bytes >> 10, d.l2_bytes >> 10,
+          d.l3_bytes >> 10);
   } else {
-    fmt::print("  SMs              {}\n", d.cores);
+    print("  SMs              {}\n", d.cores);
   }
-  fmt::print("  {:<18} {:>10} {:>10}", "limits", cpu ? "per core" : "per SM", "all");
-  if (measured != nullptr) fmt::print("   {:>10} {:>10}", "1 thread", fmt::format("{} threads", measured->threads));
-  fmt::print("\n  {:<18} {:>21}{}\n", "", fmt::format("({})", to_string(d.basis)),
-             measured != nullptr ? fmt::format("   {:>21}", "(measured now)") : "");
+  print("  {:<18} {:>10} {:>10}", "limits", cpu ? "per core" : "per SM", "all");
+  if (measured != nullptr) print("   {:>10} {:>10}", "1 thread", core::format("{} threads", measured->threads));
+  print("\n  {:<18} {:>21}{}\n", "", core::format("({})", to_string(d.basis)),
+        measured != nullptr ? core::format("   {:>21}", "(measured now)") : "");
   const std::vector<Constant> rows = constants(d);
   const std::vector<Rate> rates = measured != nullptr ? measured_rates(*measured) : std::vector<Rate>();
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    fmt::print("  {:<18} {:>10.1f} {:>10.1f}", rows[i].label, rows[i].per_core * kGiga, rows[i].all * kGiga);
+    print("  {:<18} {:>10.1f} {:>10.1f}", rows[i].label, rows[i].per_core * kGiga, rows[i].all * kGiga);
     if (measured != nullptr) {
-      fmt::print("   {:>10.1f} {:>10.1f}", rates[i].one_thread * kGiga, rates[i].all_threads * kGiga);
+      print("   {:>10.1f} {:>10.1f}", rates[i].one_thread * kGiga, rates[i].all_threads * kGiga);
     }
-    fmt::print("\n");
+    print("\n");
   }
-  fmt::print("  {:<18} {:>10} {:>10.1f}\n", cpu ? "parallel start us" : "launch us", "", d.launch_seconds * 1e6);
-  fmt::print("  kernels, in order of registration\n");
+  print("  {:<18} {:>10} {:>10.1f}\n", cpu ? "parallel start us" : "launch us", "", d.launch_seconds * 1e6);
+  print("  kernels, in order of registration\n");
   for (const core::KernelEntry& entry : core::kernels(d.device.type)) {
-    fmt::print("    {:<16} {}\n", entry.name, entry.summary);
+    print("    {:<16} {}\n", entry.name, entry.summary);
   }
 }
 
@@ -151,14 +150,14 @@ int run(const Options& options) {
   JsonWriter json(buffer);
   json.StartObject();
   put_provenance(json);
-  if (target.prints_text()) fmt::print("fusedmlp {}\n", version());
+  if (target.prints_text()) print("fusedmlp {}\n", version());
   json.Key("devices");
   json.StartArray();
   for (const Device device : devices()) {
     const DeviceInfo info = take(describe(device));
     std::optional<Measured> measured;
     if (options.measure && device.type == DeviceType::cpu) {
-      measured = measure(info, [](std::string_view what) { progress(fmt::format("measuring {}", what)); });
+      measured = measure(info, [](std::string_view what) { progress(core::format("measuring {}", what)); });
       progress("");
     }
     const Measured* shown = measured ? &*measured : nullptr;
@@ -168,7 +167,7 @@ int run(const Options& options) {
   json.EndArray();
   json.Key("environment");
   json.StartObject();
-  if (target.prints_text()) fmt::print("environment\n");
+  if (target.prints_text()) print("environment\n");
   for (const Variable& variable : kVariables) {
     const char* value = std::getenv(variable.name);
     json.Key(variable.name);
@@ -178,7 +177,7 @@ int run(const Options& options) {
       json.Null();
     }
     if (target.prints_text()) {
-      fmt::print("  {:<21} {:<10} {}\n", variable.name, value != nullptr ? value : "(not set)", variable.meaning);
+      print("  {:<21} {:<10} {}\n", variable.name, value != nullptr ? value : "(not set)", variable.meaning);
     }
   }
   json.EndObject();

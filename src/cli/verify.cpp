@@ -1,5 +1,4 @@
 // fusedmlp verify: every kernel against fp64, and exactly on integers.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -141,15 +140,15 @@ void verify_case(const Options& options, const MlpSpec& spec, std::int64_t token
 void print_rows(const std::vector<Row>& rows) {
   std::size_t width = 4;
   for (const Row& row : rows) width = std::max(width, to_string(row.spec).size());
-  fmt::print(
+  print(
       "error: ||y - y64|| / ||y64||; limit: twice the layer-by-layer reference's + eps (inf: too few values for\n"
       "a norm); worst: largest |y - y64| as a share of its derived bound; exact: elements wrong on integers\n\n");
-  fmt::print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9}  {:>9}  {:>6}  {:>5}  {}\n", "spec", width, "tokens", "isa",
-             "kernel", "weights", "error", "limit", "worst", "exact", "result");
+  print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9}  {:>9}  {:>6}  {:>5}  {}\n", "spec", width, "tokens", "isa",
+        "kernel", "weights", "error", "limit", "worst", "exact", "result");
   for (const Row& row : rows) {
-    fmt::print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9.2e}  {:>9.2e}  {:>6.3f}  {:>5}  {}\n", to_string(row.spec),
-               width, row.tokens, to_string(row.isa), row.kernel, row.weights, row.deviation.norm, row.norm_limit,
-               row.deviation.worst_ratio, row.exact_errors, row.passed ? "pass" : "FAIL");
+    print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9.2e}  {:>9.2e}  {:>6.3f}  {:>5}  {}\n", to_string(row.spec),
+          width, row.tokens, to_string(row.isa), row.kernel, row.weights, row.deviation.norm, row.norm_limit,
+          row.deviation.worst_ratio, row.exact_errors, row.passed ? "pass" : "FAIL");
   }
 }
 
@@ -179,7 +178,7 @@ std::vector<Isa> parse_isas(std::string_view text) {
     const auto found =
         std::find_if(available.begin(), available.end(), [&](const Isa isa) { return part == to_string(isa); });
     if (found == available.end()) {
-      throw Failure(fmt::format("--isa: got \"{}\", this CPU has: {}", part, names));
+      throw Failure(core::format("--isa: got \"{}\", this CPU has: {}", part, names));
     }
     out.push_back(*found);
   }
@@ -197,7 +196,7 @@ int run(const Options& options) {
   std::vector<Row> rows;
   for (const MlpSpec& spec : specs) {
     for (const std::int64_t count : tokens) {
-      progress(fmt::format("verifying {}, {} tokens", to_string(spec), count));
+      progress(core::format("verifying {}, {} tokens", to_string(spec), count));
       // Checks FUSEDMLP_KERNEL; which entry it forces does not matter where all of them are run.
       take(core::choose({spec, count, device, threads.count(), true}));
       verify_case(options, spec, count, isas, threads.executor(), rows);
@@ -209,7 +208,7 @@ int run(const Options& options) {
   const auto failed = std::count_if(rows.begin(), rows.end(), [](const Row& row) { return !row.passed; });
   if (target.prints_text()) {
     print_rows(rows);
-    fmt::print("\n{} of {} passed\n", static_cast<std::ptrdiff_t>(rows.size()) - failed, rows.size());
+    print("\n{} of {} passed\n", static_cast<std::ptrdiff_t>(rows.size()) - failed, rows.size());
   }
   if (target.wanted()) {
     rapidjson::StringBuffer buffer;

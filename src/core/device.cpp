@@ -1,7 +1,6 @@
 #include "core/device.h"
 
 #include <cpuid.h>
-#include <fmt/format.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "core/cpu_constants.h"
+#include "core/format.h"
 #include "core/guarded.h"
 #include "core/kernel.h"
 #include "core/text.h"
@@ -67,7 +67,7 @@ Caches detect_caches(const std::vector<int>& cpus) {
   ask(_SC_LEVEL3_CACHE_SIZE, caches.l3);
 
   const auto l3_file = [](int cpu, const char* name) {
-    return fmt::format("/sys/devices/system/cpu/cpu{}/cache/index3/{}", cpu, name);
+    return core::format("/sys/devices/system/cpu/cpu{}/cache/index3/{}", cpu, name);
   };
   const std::string size = first_line(l3_file(cpus.front(), "size"));  // "32768K"
   std::size_t kib = 0;
@@ -149,10 +149,10 @@ Result<Isa> select_isa(const char* wanted, Isa best) {
     if (std::string_view(wanted) != to_string(isa)) continue;
     if (isa <= best) return isa;
     return Status(StatusCode::unsupported, "FUSEDMLP_ISA",
-                  fmt::format("got {}, but the best class of this CPU is {}", wanted, to_string(best)));
+                  core::format("got {}, but the best class of this CPU is {}", wanted, to_string(best)));
   }
   return Status(StatusCode::invalid_argument, "FUSEDMLP_ISA",
-                fmt::format("got {}, accepted: generic, avx2, avx512", quoted(wanted)));
+                core::format("got {}, accepted: generic, avx2, avx512", quoted(wanted)));
 }
 
 Result<const DeviceInfo*> cpu_device() {
@@ -197,7 +197,7 @@ const char* to_string(Basis basis) noexcept {
 }
 
 std::string to_string(Device device) {
-  return device.type == DeviceType::cpu ? "cpu" : fmt::format("cuda:{}", device.index);
+  return device.type == DeviceType::cpu ? "cpu" : core::format("cuda:{}", device.index);
 }
 
 Result<Device> parse_device(std::string_view text) {

@@ -1,7 +1,5 @@
 #include "core/dispatch.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/format.h"
 #include "core/text.h"
 
 namespace fusedmlp::core {
@@ -26,7 +25,7 @@ Status unknown_kernel(const char* forced, std::span<const KernelEntry> table) {
     names += entry.name;
   }
   return Status(StatusCode::invalid_argument, "FUSEDMLP_KERNEL",
-                fmt::format("got {}, accepted: {}", quoted(forced), names));
+                core::format("got {}, accepted: {}", quoted(forced), names));
 }
 
 // Marks the entry that runs: the forced one, else the cheapest supported one, the earlier of equals.
@@ -38,8 +37,8 @@ Status mark_chosen(const Query& query, std::vector<Candidate>& list, std::span<c
       candidate.chosen = candidate.unsupported.empty();
       if (candidate.chosen) return {};
       return Status(StatusCode::unsupported, "FUSEDMLP_KERNEL",
-                    fmt::format("{} cannot run {} with {} tokens: {}", candidate.entry->name, to_string(query.spec),
-                                query.tokens, candidate.unsupported));
+                    core::format("{} cannot run {} with {} tokens: {}", candidate.entry->name, to_string(query.spec),
+                                 query.tokens, candidate.unsupported));
     }
     return unknown_kernel(forced, table);
   }
@@ -56,7 +55,7 @@ Status mark_chosen(const Query& query, std::vector<Candidate>& list, std::span<c
   }
   if (best == nullptr) {
     return Status(StatusCode::unsupported, "device",
-                  fmt::format("no kernel on {} runs {}", to_string(query.device.device), to_string(query.spec)));
+                  core::format("no kernel on {} runs {}", to_string(query.device.device), to_string(query.spec)));
   }
   best->chosen = true;
   return {};

@@ -1,11 +1,10 @@
 #include "core/execute.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdint>
 
 #include "core/aligned_buffer.h"
+#include "core/format.h"
 #include "core/weight_rows.h"
 
 namespace fusedmlp::core {
@@ -18,18 +17,18 @@ Status wrong(const char* argument, std::string message) {
 // Rows of x or y: pointer, alignment, row stride, and the bytes they span.
 Status check_rows(const char* name, const char* stride_name, const void* data, std::int64_t stride,
                   std::int64_t width, std::int64_t tokens, DType dtype, ByteRange& range) {
-  if (data == nullptr) return wrong(name, fmt::format("is null with {} tokens", tokens));
+  if (data == nullptr) return wrong(name, core::format("is null with {} tokens", tokens));
   const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(data);
   const auto size = static_cast<std::int64_t>(size_of(dtype));
   if (begin % size_of(dtype) != 0) {
     return wrong(
-        name, fmt::format("must be aligned to the {} bytes of a {} element, got {}", size, to_string(dtype), data));
+        name, core::format("must be aligned to the {} bytes of a {} element, got {}", size, to_string(dtype), data));
   }
-  if (stride < width) return wrong(stride_name, fmt::format("must be 0 or at least {}, got {}", width, stride));
+  if (stride < width) return wrong(stride_name, core::format("must be 0 or at least {}, got {}", width, stride));
   std::int64_t bytes = 0;
   if (__builtin_mul_overflow(tokens - 1, stride, &bytes) || __builtin_add_overflow(bytes, width, &bytes) ||
       __builtin_mul_overflow(bytes, size, &bytes) || static_cast<std::uintptr_t>(bytes) > UINTPTR_MAX - begin) {
-    return wrong("tokens", fmt::format("{} rows of stride {} do not fit into memory", tokens, stride));
+    return wrong("tokens", core::format("{} rows of stride {} do not fit into memory", tokens, stride));
   }
   range = {begin, begin + static_cast<std::uintptr_t>(bytes)};
   return {};
@@ -42,8 +41,8 @@ struct Named {
 
 Status check_apart(const char* written, const ByteRange& range, const Named& other) {
   if (!range.overlaps(other.range)) return {};
-  return wrong(written, fmt::format("overlaps {}: bytes [{:#x}, {:#x}) and [{:#x}, {:#x})", other.name, range.begin,
-                                    range.end, other.range.begin, other.range.end));
+  return wrong(written, core::format("overlaps {}: bytes [{:#x}, {:#x}) and [{:#x}, {:#x})", other.name, range.begin,
+                                     range.end, other.range.begin, other.range.end));
 }
 
 std::int64_t or_default(std::int64_t stride, std::int64_t width) { return stride == 0 ? width : stride; }
@@ -53,7 +52,7 @@ std::int64_t or_default(std::int64_t stride, std::int64_t width) { return stride
 Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs& args) {
   const MlpSpec& spec = problem.spec;
   const MlpWeights& w = problem.weights;
-  if (args.tokens < 0) return wrong("tokens", fmt::format("must be >= 0, got {}", args.tokens));
+  if (args.tokens < 0) return wrong("tokens", core::format("must be >= 0, got {}", args.tokens));
   if (args.tokens == 0) return {};
 
   ByteRange x;
@@ -71,7 +70,7 @@ Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs&
 
   const auto packed_begin = reinterpret_cast<std::uintptr_t>(problem.packed);
   if (packed_begin % kAlignment != 0) {
-    return wrong("packed", fmt::format("must be {}-byte aligned, got {}", kAlignment, problem.packed));
+    return wrong("packed", core::format("must be {}-byte aligned, got {}", kAlignment, problem.packed));
   }
   const Named read[] = {
       {"x", x},
@@ -89,10 +88,10 @@ Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs&
   if (args.workspace != nullptr) {
     const auto begin = reinterpret_cast<std::uintptr_t>(args.workspace);
     if (begin % kAlignment != 0) {
-      return wrong("workspace", fmt::format("must be {}-byte aligned, got {}", kAlignment, args.workspace));
+      return wrong("workspace", core::format("must be {}-byte aligned, got {}", kAlignment, args.workspace));
     }
     if (args.workspace_bytes > UINTPTR_MAX - begin) {
-      return wrong("workspace_bytes", fmt::format("{} bytes do not fit into memory", args.workspace_bytes));
+      return wrong("workspace_bytes", core::format("{} bytes do not fit into memory", args.workspace_bytes));
     }
     workspace = {begin, begin + args.workspace_bytes};
     if (Status status = check_apart("workspace", workspace, {"y", y}); !status) return status;
@@ -122,8 +121,8 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
   prepared.workspace_bytes = prepared.entry->workspace_bytes(query);
   if (args.workspace != nullptr && args.workspace_bytes < prepared.workspace_bytes) {
     return wrong("workspace_bytes",
-                 fmt::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", prepared.entry->name,
-                             prepared.workspace_bytes, args.tokens, query.threads, args.workspace_bytes));
+                 core::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", prepared.entry->name,
+                              prepared.workspace_bytes, args.tokens, query.threads, args.workspace_bytes));
   }
   return prepared;
 }
@@ -145,7 +144,7 @@ std::size_t workspace_bytes(const MlpSpec& spec, std::int64_t tokens, const Devi
 
 Result<std::string> explain(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
                             bool packed) {
-  if (tokens < 0) return wrong("tokens", fmt::format("must be >= 0, got {}", tokens));
+  if (tokens < 0) return wrong("tokens", core::format("must be >= 0, got {}", tokens));
   const Query query{spec, tokens, device, threads, packed};
   const Result<std::vector<Candidate>> list = candidates(query);
   if (!list) return list.status();

@@ -1,31 +1,31 @@
 // What dispatch decided, in words.
-#include <fmt/format.h>
 
 #include <algorithm>
 
 #include "core/cost_model.h"
 #include "core/dispatch.h"
+#include "core/format.h"
 
 namespace fusedmlp::core {
 namespace {
 
 std::string duration(double seconds) {
   const double us = seconds * 1e6;
-  if (us < 100) return fmt::format("{:.1f} us", us);
-  return us < 1e4 ? fmt::format("{:.0f} us", us) : fmt::format("{:.0f} ms", us / 1e3);
+  if (us < 100) return core::format("{:.1f} us", us);
+  return us < 1e4 ? core::format("{:.0f} us", us) : core::format("{:.0f} ms", us / 1e3);
 }
 
 std::string megabytes(double bytes) {
-  return bytes < 1e5 ? fmt::format("{:.1f} KB", bytes / 1e3) : fmt::format("{:.1f} MB", bytes / 1e6);
+  return bytes < 1e5 ? core::format("{:.1f} KB", bytes / 1e3) : core::format("{:.1f} MB", bytes / 1e6);
 }
 
 // "weights 14.2 MB, 604.0 MFLOP"
 std::string work(const Query& query) {
   const double total = flops(query.spec, query.tokens);
   const std::string arithmetic =
-      total < 1e9 ? fmt::format("{:.1f} MFLOP", total / 1e6) : fmt::format("{:.1f} GFLOP", total / 1e9);
-  return fmt::format("weights {}, x and y {}, {}", megabytes(weight_bytes(query.spec)),
-                     megabytes(activation_bytes(query.spec, query.tokens)), arithmetic);
+      total < 1e9 ? core::format("{:.1f} MFLOP", total / 1e6) : core::format("{:.1f} GFLOP", total / 1e9);
+  return core::format("weights {}, x and y {}, {}", megabytes(weight_bytes(query.spec)),
+                      megabytes(activation_bytes(query.spec, query.tokens)), arithmetic);
 }
 
 }  // namespace
@@ -37,9 +37,9 @@ std::string reason(const Candidate& candidate, const std::vector<Candidate>& lis
   const double mine = candidate.prediction.seconds;
   const double taken = chosen->prediction.seconds;
   if (!candidate.chosen) {
-    if (mine < taken) return fmt::format("FUSEDMLP_KERNEL forces {}", chosen->entry->name);
-    if (mine == taken) return fmt::format("no faster than {}", chosen->entry->name);
-    return fmt::format("slower: {} against {}", duration(mine), duration(taken));
+    if (mine < taken) return core::format("FUSEDMLP_KERNEL forces {}", chosen->entry->name);
+    if (mine == taken) return core::format("no faster than {}", chosen->entry->name);
+    return core::format("slower: {} against {}", duration(mine), duration(taken));
   }
   const auto cheaper = [&](const Candidate& c) { return c.unsupported.empty() && c.prediction.seconds < mine; };
   return std::any_of(list.begin(), list.end(), cheaper) ? "forced by FUSEDMLP_KERNEL" : "the fastest that can run it";
@@ -48,12 +48,12 @@ std::string reason(const Candidate& candidate, const std::vector<Candidate>& lis
 std::string explain_text(const Query& query, const std::vector<Candidate>& list) {
   const DeviceInfo& device = query.device;
   const Prediction limit = physical_limit(query.spec, query.tokens, device, query.threads);
-  std::string text = fmt::format("{}, {} token{}, {} ({}, {}), {} thread{}\n", to_string(query.spec), query.tokens,
-                                 query.tokens == 1 ? "" : "s", to_string(device.device), device.name,
-                                 device.device.type == DeviceType::cpu ? to_string(device.isa) : "gpu", query.threads,
-                                 query.threads == 1 ? "" : "s");
-  text += fmt::format("physical limit {}, bound by {} ({})\n", duration(limit.seconds), to_string(limit.bound),
-                      work(query));
+  std::string text = core::format("{}, {} token{}, {} ({}, {}), {} thread{}\n", to_string(query.spec), query.tokens,
+                                  query.tokens == 1 ? "" : "s", to_string(device.device), device.name,
+                                  device.device.type == DeviceType::cpu ? to_string(device.isa) : "gpu",
+                                  query.threads, query.threads == 1 ? "" : "s");
+  text += core::format("physical limit {}, bound by {} ({})\n", duration(limit.seconds), to_string(limit.bound),
+                       work(query));
 
   std::size_t name_width = 6;
   std::size_t reason_width = 6;
@@ -61,14 +61,14 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
     name_width = std::max(name_width, std::string_view(candidate.entry->name).size());
     reason_width = std::max(reason_width, reason(candidate, list).size());
   }
-  text += fmt::format("  {:<{}}  {:>12}  {:<11}  {:<8}  {:<{}}  {}\n", "kernel", name_width, "predicted", "basis",
-                      "bound", "reason", reason_width, "what it does");
+  text += core::format("  {:<{}}  {:>12}  {:<11}  {:<8}  {:<{}}  {}\n", "kernel", name_width, "predicted", "basis",
+                       "bound", "reason", reason_width, "what it does");
   for (const Candidate& candidate : list) {
     const bool runs = candidate.unsupported.empty();
-    text += fmt::format("{} {:<{}}  {:>12}  {:<11}  {:<8}  {:<{}}  {}\n", candidate.chosen ? '*' : ' ',
-                        candidate.entry->name, name_width, runs ? duration(candidate.prediction.seconds) : "-",
-                        to_string(candidate.prediction.basis), runs ? to_string(candidate.prediction.bound) : "-",
-                        reason(candidate, list), reason_width, candidate.entry->summary);
+    text += core::format("{} {:<{}}  {:>12}  {:<11}  {:<8}  {:<{}}  {}\n", candidate.chosen ? '*' : ' ',
+                         candidate.entry->name, name_width, runs ? duration(candidate.prediction.seconds) : "-",
+                         to_string(candidate.prediction.basis), runs ? to_string(candidate.prediction.bound) : "-",
+                         reason(candidate, list), reason_width, candidate.entry->summary);
   }
   return text;
 }

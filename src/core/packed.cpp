@@ -1,13 +1,12 @@
 #include "fusedmlp/packed.h"
 
-#include <fmt/format.h>
-
 #include <cstdint>
 #include <utility>
 
 #include "core/aligned_buffer.h"
 #include "core/device.h"
 #include "core/execute.h"
+#include "core/format.h"
 #include "core/guarded.h"
 #include "core/weight_rows.h"
 
@@ -65,7 +64,7 @@ Status pack(const MlpSpec& spec, const MlpWeights& weights, void* packed, Device
     if (bytes == 0) return {};
     if (packed == nullptr || reinterpret_cast<std::uintptr_t>(packed) % core::kAlignment != 0) {
       return Status(StatusCode::invalid_argument, "packed",
-                    fmt::format("must point to {} bytes aligned to {}, got {}", bytes, core::kAlignment, packed));
+                    core::format("must point to {} bytes aligned to {}, got {}", bytes, core::kAlignment, packed));
     }
     return core::packed_layout(device.type)
         ->pack(spec, core::normalized(weights), **info, packed, executor == nullptr ? default_executor() : *executor);

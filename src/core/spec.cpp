@@ -1,12 +1,11 @@
 // What an MlpSpec means: names, checks, sizes. The text form is in spec_text.cpp.
 #include "fusedmlp/spec.h"
 
-#include <fmt/format.h>
-
 #include <bit>
 #include <cmath>
 #include <utility>
 
+#include "core/format.h"
 #include "core/text.h"
 
 namespace fusedmlp {
@@ -89,27 +88,27 @@ Status validate(const MlpSpec& spec) {
       {"d_in", spec.d_in}, {"d_hidden", spec.d_hidden}, {"d_out", spec.d_out}};
   for (const auto& [field, width] : widths) {
     if (width < 1 || width > kMaxWidth) {
-      return wrong(field, fmt::format("must be from 1 to {}, got {}", kMaxWidth, width));
+      return wrong(field, core::format("must be from 1 to {}, got {}", kMaxWidth, width));
     }
   }
   // Enumerators out of range come from casts in bindings.
   if (static_cast<int>(spec.activation) >= kActivationCount) {
-    return wrong("activation", fmt::format("must be an index below {}, got {}", kActivationCount,
-                                           static_cast<int>(spec.activation)));
+    return wrong("activation", core::format("must be an index below {}, got {}", kActivationCount,
+                                            static_cast<int>(spec.activation)));
   }
   if (static_cast<int>(spec.dtype) >= kDTypeCount) {
     return wrong("dtype",
-                 fmt::format("must be an index below {}, got {}", kDTypeCount, static_cast<int>(spec.dtype)));
+                 core::format("must be an index below {}, got {}", kDTypeCount, static_cast<int>(spec.dtype)));
   }
   if (static_cast<int>(spec.gate_order) > static_cast<int>(GateOrder::interleaved)) {
-    return wrong("gate_order", fmt::format("must be first, last or interleaved (0, 1, 2), got {}",
-                                           static_cast<int>(spec.gate_order)));
+    return wrong("gate_order", core::format("must be first, last or interleaved (0, 1, 2), got {}",
+                                            static_cast<int>(spec.gate_order)));
   }
   if (spec.activation == Activation::swiglu_oai) {
     if (!spec.gated) return wrong("activation", "swiglu_oai is a gated form, got gated = false");
-    if (!std::isfinite(spec.alpha)) return wrong("alpha", fmt::format("must be finite, got {}", spec.alpha));
+    if (!std::isfinite(spec.alpha)) return wrong("alpha", core::format("must be finite, got {}", spec.alpha));
     if (!std::isfinite(spec.limit) || !(spec.limit > 0)) {
-      return wrong("limit", fmt::format("must be finite and > 0, got {}", spec.limit));
+      return wrong("limit", core::format("must be finite and > 0, got {}", spec.limit));
     }
   }
   if (spec.bias_gate && !spec.gated) return wrong("bias_gate", "a plain MLP has no gate: accepted is false");

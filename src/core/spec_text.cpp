@@ -1,11 +1,11 @@
 // The text form of MlpSpec: one grammar, read and written here (see spec.h).
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <string>
 
+#include "core/format.h"
 #include "core/text.h"
 #include "fusedmlp/spec.h"
 
@@ -58,9 +58,9 @@ class Parser {
 
   bool fail(std::string_view got, std::string_view accepted) {
     const std::string came = at_ >= text_.size() ? "the end" : core::quoted(got.empty() ? text_.substr(at_, 1) : got);
-    error_ =
-        Status(StatusCode::invalid_argument, "spec",
-               fmt::format("character {} of {}: got {}, accepted: {}", at_ + 1, core::quoted(text_), came, accepted));
+    error_ = Status(
+        StatusCode::invalid_argument, "spec",
+        core::format("character {} of {}: got {}, accepted: {}", at_ + 1, core::quoted(text_), came, accepted));
     return false;
   }
 
@@ -88,7 +88,7 @@ class Parser {
 
   bool width(std::int64_t& value) {
     const std::size_t digits = std::min(text_.find_first_not_of("0123456789", at_), text_.size()) - at_;
-    const std::string accepted = fmt::format("a width from 1 to {}", kMaxWidth);
+    const std::string accepted = core::format("a width from 1 to {}", kMaxWidth);
     if (digits == 0) return fail(token(":,+x-"), accepted);
     const char* begin = text_.data() + at_;
     const auto [end, error] = std::from_chars(begin, begin + digits, value);
@@ -202,8 +202,8 @@ Result<MlpSpec> parse_spec(std::string_view text) { return Parser(text).parse();
 
 std::string to_string(const MlpSpec& spec) {
   const MlpSpec defaults;
-  std::string text = fmt::format("{}:{}x{}", form_name(spec.activation, spec.gated), spec.d_in, spec.d_hidden);
-  if (spec.d_out != spec.d_in) text += fmt::format("->{}", spec.d_out);
+  std::string text = core::format("{}:{}x{}", form_name(spec.activation, spec.gated), spec.d_in, spec.d_hidden);
+  if (spec.d_out != spec.d_in) text += core::format("->{}", spec.d_out);
   if ((spec.bias_gate || !spec.gated) && spec.bias_up && spec.bias_down) {
     text += "+bias";
   } else {
@@ -211,12 +211,12 @@ std::string to_string(const MlpSpec& spec) {
     if (spec.bias_up) text += "+bias_up";
     if (spec.bias_down) text += "+bias_down";
   }
-  if (spec.dtype != defaults.dtype) text += fmt::format(",{}", to_string(spec.dtype));
+  if (spec.dtype != defaults.dtype) text += core::format(",{}", to_string(spec.dtype));
   if (spec.gated && spec.gate_order != defaults.gate_order)
-    text += fmt::format(",gate={}", to_string(spec.gate_order));
+    text += core::format(",gate={}", to_string(spec.gate_order));
   if (spec.activation == Activation::swiglu_oai) {
-    if (spec.alpha != defaults.alpha) text += fmt::format(",alpha={}", spec.alpha);
-    if (spec.limit != defaults.limit) text += fmt::format(",limit={}", spec.limit);
+    if (spec.alpha != defaults.alpha) text += core::format(",alpha={}", spec.alpha);
+    if (spec.limit != defaults.limit) text += core::format(",limit={}", spec.limit);
   }
   return text;
 }

@@ -1,7 +1,6 @@
 #include "fusedmlp/status.h"
 
-#include <fmt/format.h>
-
+#include "core/format.h"
 #include "core/text.h"
 
 namespace fusedmlp {
@@ -42,7 +41,7 @@ std::string quoted(std::string_view text, std::size_t limit) {
     } else if (c >= ' ' && c <= '~') {
       out += c;
     } else {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+      out += core::format("\\x{:02x}", static_cast<unsigned char>(c));
     }
   }
   out += text.size() > limit ? "...\"" : "\"";

@@ -1,9 +1,8 @@
 #include "fusedmlp/weights.h"
 
-#include <fmt/format.h>
-
 #include <cstdint>
 
+#include "core/format.h"
 #include "core/weight_rows.h"
 
 namespace fusedmlp {
@@ -20,8 +19,8 @@ Status wrong(const char* member, std::string message) {
 Status check_pointer(const char* member, const void* data, DType dtype) {
   if (data == nullptr) return wrong(member, "is missing: data is null");
   if (reinterpret_cast<std::uintptr_t>(data) % size_of(dtype) != 0) {
-    return wrong(member, fmt::format("data must be aligned to the {} bytes of a {} element, got {}", size_of(dtype),
-                                     to_string(dtype), data));
+    return wrong(member, core::format("data must be aligned to the {} bytes of a {} element, got {}", size_of(dtype),
+                                      to_string(dtype), data));
   }
   return {};
 }
@@ -29,34 +28,35 @@ Status check_pointer(const char* member, const void* data, DType dtype) {
 Status check_matrix(const char* member, const MatrixView& view, std::int64_t rows, std::int64_t cols, DType dtype) {
   if (Status status = check_pointer(member, view.data, dtype); !status) return status;
   if (view.rows != rows || view.cols != cols) {
-    return wrong(member, fmt::format("must be [{}, {}] ([out, in]), got [{}, {}]", rows, cols, view.rows, view.cols));
+    return wrong(member,
+                 core::format("must be [{}, {}] ([out, in]), got [{}, {}]", rows, cols, view.rows, view.cols));
   }
   const bool rows_dense = (view.col_stride == 1 || cols == 1) && (view.row_stride >= cols || rows == 1);
   const bool cols_dense = (view.row_stride == 1 || rows == 1) && (view.col_stride >= rows || cols == 1);
   if (!rows_dense && !cols_dense) {
-    return wrong(member, fmt::format("must have col_stride 1 and row_stride >= {} ([out, in]) or row_stride 1 and "
-                                     "col_stride >= {} ([in, out]), got row_stride {} and col_stride {}",
-                                     cols, rows, view.row_stride, view.col_stride));
+    return wrong(member, core::format("must have col_stride 1 and row_stride >= {} ([out, in]) or row_stride 1 and "
+                                      "col_stride >= {} ([in, out]), got row_stride {} and col_stride {}",
+                                      cols, rows, view.row_stride, view.col_stride));
   }
   if ((rows > 1 && view.row_stride > kMaxStride) || (cols > 1 && view.col_stride > kMaxStride)) {
-    return wrong(member, fmt::format("strides must be at most {}, got row_stride {} and col_stride {}", kMaxStride,
-                                     view.row_stride, view.col_stride));
+    return wrong(member, core::format("strides must be at most {}, got row_stride {} and col_stride {}", kMaxStride,
+                                      view.row_stride, view.col_stride));
   }
   return {};
 }
 
 Status check_vector(const char* member, const VectorView& view, std::int64_t size, DType dtype) {
   if (Status status = check_pointer(member, view.data, dtype); !status) return status;
-  if (view.size != size) return wrong(member, fmt::format("must have {} elements, got {}", size, view.size));
+  if (view.size != size) return wrong(member, core::format("must have {} elements, got {}", size, view.size));
   if (size > 1 && (view.stride < 1 || view.stride > kMaxStride)) {
-    return wrong(member, fmt::format("stride must be from 1 to {}, got {}", kMaxStride, view.stride));
+    return wrong(member, core::format("stride must be from 1 to {}, got {}", kMaxStride, view.stride));
   }
   return {};
 }
 
 Status check_empty(const char* member, const void* data, const char* why) {
   if (data == nullptr) return {};
-  return wrong(member, fmt::format("must stay empty (data == nullptr): {}", why));
+  return wrong(member, core::format("must stay empty (data == nullptr): {}", why));
 }
 
 // A bias is there exactly when the spec says so.
@@ -93,9 +93,9 @@ Status check_hidden(const MlpSpec& spec, const MlpWeights& w) {
   if (Status s = check_empty("bias_gate", w.bias_gate.data, kPackedBias); !s) return s;
   if (Status s = check_empty("bias_up", w.bias_up.data, kPackedBias); !s) return s;
   if (spec.bias_gate != spec.bias_up) {
-    return wrong("bias_gate_up", fmt::format("holds both biases, so spec.bias_gate and spec.bias_up must be equal, "
-                                             "got {} and {}",
-                                             spec.bias_gate, spec.bias_up));
+    return wrong("bias_gate_up", core::format("holds both biases, so spec.bias_gate and spec.bias_up must be equal, "
+                                              "got {} and {}",
+                                              spec.bias_gate, spec.bias_up));
   }
   return check_bias("bias_gate_up", w.bias_gate_up, spec.bias_up, 2 * spec.d_hidden, dtype);
 }
