@@ -10,6 +10,7 @@
 #include "executor.h"
 #include "fusedmlp/packed.h"
 #include "packed_tensor.h"
+#include "prepared.h"
 #include "tensors.h"
 
 namespace fusedmlp::pytorch {
@@ -95,6 +96,29 @@ Tensor pack(const OptionalTensor& w_gate, const Tensor& w_up, const Tensor& w_do
   return make_packed(operands, problem);
 }
 
+// A handle for these weights and their fresh packed copy; release() it.
+std::int64_t prepare(const Tensor& packed, const OptionalTensor& w_gate, const Tensor& w_up, const Tensor& w_down,
+                     const OptionalTensor& b_gate, const OptionalTensor& b_up, const OptionalTensor& b_down,
+                     std::int64_t activation, std::int64_t gate_order, double alpha, double limit) {
+  const Operands operands{w_gate, w_up, w_down, b_gate, b_up, b_down, activation, gate_order, alpha, limit};
+  return keep(std::make_shared<Prepared>(packed, operands));
+}
+
+// mlp_packed on the weights of a handle, whose contents must be those of prepare(): the caller compares version
+// counters, which cost much more here.
+Tensor mlp_prepared(const Tensor& x, std::int64_t handle) {
+  const std::shared_ptr<const Prepared> prepared = find(handle);
+  if (prepared->moved()) {
+    mark_stale(prepared->packed);
+    const Operands now = prepared->operands();
+    return mlp(x, now.w_gate, now.w_up, now.w_down, now.b_gate, now.b_up, now.b_down, now.activation, now.gate_order,
+               now.alpha, now.limit);
+  }
+  const TensorInfo info = inspect(x);
+  check_input(info, x, prepared->problem);
+  return compute(x, info, prepared->problem, prepared->payload);
+}
+
 // Bytes of pack()'s result on the CPU. `biases` is a bit set: 1 gate, 2 up, 4 down; `dtype` is the C++ enum's.
 std::int64_t packed_size(std::int64_t d_in, std::int64_t d_hidden, std::int64_t d_out, std::int64_t activation,
                          std::int64_t gate_order, std::int64_t biases, std::int64_t dtype) {
@@ -124,6 +148,10 @@ STABLE_TORCH_LIBRARY(fusedmlp, m) {
   m.def("mlp(Tensor x, " FUSEDMLP_OPERANDS ") -> Tensor");
   m.def("mlp_packed(Tensor x, Tensor packed, " FUSEDMLP_OPERANDS ") -> Tensor");
   m.def("pack(" FUSEDMLP_OPERANDS ") -> Tensor");
+  // The module's own, eager only: no rules for autograd, autocast, vmap or shapes without data.
+  m.def("_prepare(Tensor packed, " FUSEDMLP_OPERANDS ") -> int");
+  m.def("_mlp_prepared(Tensor x, int handle) -> Tensor");
+  m.def("_release(int handle) -> ()");
   m.def(
       "packed_size(int d_in, int d_hidden, int d_out, int activation, int gate_order, int biases, int dtype) -> int");
 }
@@ -132,9 +160,14 @@ STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CPU, m) {
   m.impl("mlp", TORCH_BOX(&mlp));
   m.impl("mlp_packed", TORCH_BOX(&mlp_packed));
   m.impl("pack", TORCH_BOX(&pack));
+  m.impl("_prepare", TORCH_BOX(&prepare));
+  m.impl("_mlp_prepared", TORCH_BOX(&mlp_prepared));
 }
 
-STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CompositeExplicitAutograd, m) { m.impl("packed_size", TORCH_BOX(&packed_size)); }
+STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CompositeExplicitAutograd, m) {
+  m.impl("packed_size", TORCH_BOX(&packed_size));
+  m.impl("_release", TORCH_BOX(&release));
+}
 
 }  // namespace
 }  // namespace fusedmlp::pytorch

@@ -49,13 +49,7 @@ std::int64_t version_of(const Tensor& tensor) {
   return torch::stable::detail::to<std::int64_t>(query("aten::_version", tensor));
 }
 
-bool same_memory(const Fingerprint& f, const TensorInfo& t) {
-  if (f.data != t.data || f.dim != t.dim || f.dtype != t.dtype) return false;
-  for (std::int64_t i = 0; i < t.dim; ++i) {
-    if (f.sizes[i] != t.sizes[i] || f.strides[i] != t.strides[i]) return false;
-  }
-  return true;
-}
+void mark(PackedHeader& header) { std::atomic_ref(header.stale).store(1, std::memory_order_relaxed); }
 
 bool made_from(const PackedHeader& header, const Operands& operands, const Problem& problem) {
   if (header.isa != current_isa() || header.spec_hash != hash(problem.spec)) return false;
@@ -96,15 +90,8 @@ Tensor make_packed(const Operands& operands, const Problem& problem) {
   for (int slot = 0; slot < kOperandTensors; ++slot) {
     const Tensor* t = operand(operands, slot);
     if (t == nullptr) continue;
-    const TensorInfo& info = problem.tensors[slot];
     Fingerprint& f = header.tensors[slot];
-    f.data = info.data;
-    f.dim = static_cast<std::int32_t>(info.dim);
-    f.dtype = info.dtype;
-    for (std::int64_t i = 0; i < info.dim; ++i) {
-      f.sizes[i] = info.sizes[i];
-      f.strides[i] = info.strides[i];
-    }
+    f = fingerprint(problem.tensors[slot]);
     f.version = is_inference(*t) ? -1 : version_of(*t);
   }
   TorchExecutor executor;
@@ -125,10 +112,12 @@ const void* fresh_payload(const TensorInfo& packed, const Operands& operands, co
     return nullptr;
   }
   if (!made_from(header, operands, problem)) {
-    std::atomic_ref(header.stale).store(1, std::memory_order_relaxed);
+    mark(header);
     return nullptr;
   }
   return static_cast<const unsigned char*>(packed.data) + sizeof header;
 }
+
+void mark_stale(const Tensor& packed) { mark(*static_cast<PackedHeader*>(packed.data_ptr())); }
 
 }  // namespace fusedmlp::pytorch

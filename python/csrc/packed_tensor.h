@@ -10,18 +10,6 @@
 
 namespace fusedmlp::pytorch {
 
-// What identifies a tensor's contents, as far as PyTorch lets one know. `version` is -1 for inference tensors,
-// whose changes PyTorch does not count.
-struct Fingerprint {
-  const void* data;  // null: no such tensor
-  std::int64_t sizes[2];
-  std::int64_t strides[2];
-  std::int64_t version;
-  std::int32_t dtype;
-  std::int32_t dim;
-  std::int64_t reserved;
-};
-
 struct alignas(64) PackedHeader {
   std::uint64_t magic;
   std::uint32_t format;
@@ -35,7 +23,6 @@ struct alignas(64) PackedHeader {
   Fingerprint tensors[kOperandTensors];
 };
 
-static_assert(sizeof(Fingerprint) == 64, "one cache line a tensor");
 static_assert(sizeof(PackedHeader) % 64 == 0, "the payload stays aligned");
 static_assert(offsetof(PackedHeader, stale) == 56, "modules.py reads it there");
 
@@ -45,5 +32,8 @@ Tensor make_packed(const Operands& operands, const Problem& problem);
 // The payload, or null when `packed` was made from other weights (it is then marked stale) or is no packed
 // tensor of this process.
 const void* fresh_payload(const TensorInfo& packed, const Operands& operands, const Problem& problem);
+
+// Tells the owner of a packed tensor that its weights have changed.
+void mark_stale(const Tensor& packed);
 
 }  // namespace fusedmlp::pytorch

@@ -118,6 +118,27 @@ TensorInfo inspect(const Tensor& tensor) {
   return info;
 }
 
+Fingerprint fingerprint(const TensorInfo& tensor) {
+  Fingerprint f{};
+  f.data = tensor.data;
+  f.version = -1;
+  f.dtype = tensor.dtype;
+  f.dim = static_cast<std::int32_t>(tensor.dim);
+  for (std::int64_t i = 0; i < std::min<std::int64_t>(tensor.dim, 2); ++i) {
+    f.sizes[i] = tensor.sizes[i];
+    f.strides[i] = tensor.strides[i];
+  }
+  return f;
+}
+
+bool same_memory(const Fingerprint& f, const TensorInfo& tensor) {
+  if (f.data != tensor.data || f.dim != tensor.dim || f.dtype != tensor.dtype) return false;
+  for (std::int64_t i = 0; i < tensor.dim; ++i) {
+    if (f.sizes[i] != tensor.sizes[i] || f.strides[i] != tensor.strides[i]) return false;
+  }
+  return true;
+}
+
 Problem read_operands(const Operands& o) {
   if (o.activation < 0 || o.activation >= kActivationCount) {
     fail("activation",

@@ -47,6 +47,25 @@ struct TensorInfo {
 
 TensorInfo inspect(const Tensor& tensor);
 
+// What identifies a tensor's contents, as far as PyTorch lets one know. `version` is -1 for inference tensors,
+// whose changes PyTorch does not count, and where it was not asked for.
+struct Fingerprint {
+  const void* data;  // null: no such tensor
+  std::int64_t sizes[2];
+  std::int64_t strides[2];
+  std::int64_t version;
+  std::int32_t dtype;
+  std::int32_t dim;
+  std::int64_t reserved;
+};
+
+static_assert(sizeof(Fingerprint) == 64, "one cache line a tensor");
+
+// Without a version. At most two dimensions are kept: operands have no more.
+Fingerprint fingerprint(const TensorInfo& tensor);
+// Whether memory, shape, strides and dtype are those of the fingerprint.
+bool same_memory(const Fingerprint& f, const TensorInfo& tensor);
+
 struct Problem {
   MlpSpec spec;  // spec.dtype is meaningless when float64
   MlpWeights weights;

@@ -33,7 +33,14 @@ _mlp = torch.ops.fusedmlp.mlp.default
 _mlp_packed = torch.ops.fusedmlp.mlp_packed.default
 _mlp_eager = _mlp._op
 _mlp_packed_eager = _mlp_packed._op
+_mlp_prepared_eager = torch.ops.fusedmlp._mlp_prepared.default._op
+_prepare = torch.ops.fusedmlp._prepare.default
+_release = torch.ops.fusedmlp._release.default
 _functorch_active = torch._C._are_functorch_transforms_active
+_autocast_active = torch._C._is_any_autocast_enabled
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_profiling = torch._C._autograd._profiler_enabled
+_tracing_state = torch._C._get_tracing_state
 _new_tuple = tuple.__new__  # a NamedTuple without its Python-level constructor
 
 
@@ -68,9 +75,13 @@ class MlpTensors(NamedTuple):
 
 
 class _Pack:
-    """A packed copy and what it was made from."""
+    """A packed copy and what it was made from.
 
-    __slots__ = ("packed", "form", "key", "stale", "aliases", "storages")
+    `handle` names the two in the C++ library for calls without the weights, 0 where there are no such calls:
+    they need these very `tensors`, of these `versions`.
+    """
+
+    __slots__ = ("packed", "form", "key", "stale", "aliases", "storages", "tensors", "versions", "handle")
 
     def __init__(self, packed: Tensor, form: MlpForm, key: tuple, tensors: MlpTensors) -> None:
         self.packed = packed
@@ -82,6 +93,39 @@ class _Pack:
         # to lie at an address of `key`.
         self.aliases = tuple(t.detach() for t in tensors if t is not None)
         self.storages = {t.untyped_storage().data_ptr() for t in self.aliases}
+        self.tensors = tensors
+        self.versions = tuple(entry and entry[1] for entry in key)
+        self.handle = 0
+        if -1 not in self.versions:
+            self.handle = _prepare(packed, *tensors, *form.arguments)
+
+    def __del__(self, release: Any = _release) -> None:
+        if getattr(self, "handle", 0):
+            release(self.handle)
+
+    def serves(self, tensors: MlpTensors, x: Tensor) -> bool:
+        """Whether `handle` stands for these tensors as they are, and nothing is at work that needs to see them.
+        Written out, for it is a good part of a small layer's time."""
+        gate, up, down, b_gate, b_up, b_down = tensors
+        own, versions = self.tensors, self.versions
+        return (
+            self.handle != 0
+            and up is own[1]
+            and down is own[2]
+            and gate is own[0]
+            and b_gate is own[3]
+            and b_up is own[4]
+            and b_down is own[5]
+            and up._version == versions[1]
+            and down._version == versions[2]
+            and (gate is None or gate._version == versions[0])
+            and (b_gate is None or b_gate._version == versions[3])
+            and (b_up is None or b_up._version == versions[4])
+            and (b_down is None or b_down._version == versions[5])
+            and type(x) is Tensor
+            and not (_autocast_active() or _dispatch_modes() or _profiling())
+            and _tracing_state() is None
+        )
 
 
 class _Packs(dict):
@@ -120,7 +164,7 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x
     """
     if torch.compiler.is_compiling():
         return _run_traced(owner, slot, form, tensors, x)
-    packed = None
+    packed, prepared = None, False
     if not (
         (torch.is_grad_enabled() and _needs_grad(tensors, x))
         or _functorch_active()
@@ -132,7 +176,10 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x
             packed = _repack(owner, slot, form, tensors, x)
         else:
             packed = pack.packed
+            prepared = pack.serves(tensors, x)
     try:
+        if prepared:
+            return _mlp_prepared_eager(x, pack.handle)
         if packed is None:
             return _mlp_eager(x, *tensors, *form.arguments)
         return _mlp_packed_eager(x, packed, *tensors, *form.arguments)

@@ -1,6 +1,8 @@
 // cpu.columns: few tokens. All rows go together; the threads divide the hidden's columns, then, after one join,
 // the output's. Every weight is read once, by one thread, as one stream; nothing is summed across threads, so
 // the bits do not depend on their number.
+#include <cstring>
+
 #include "core/cost_model.h"
 #include "cpu/drivers.h"
 #include "cpu/product.h"
@@ -21,6 +23,9 @@ double one_core_seconds(const core::Query& query) {
                   weights / core::read_bandwidth(query.device, weights, 1));
 }
 
+// Panels of one row that are activated together.
+constexpr std::int64_t kRowPanels = 16;
+
 int task_count(const core::Query& query) {
   if (query.threads == 1) return 1;
   return one_core_seconds(query) < kWorthWaking * query.device.launch_seconds ? 1 : query.threads;
@@ -37,7 +42,7 @@ struct Layout {
     if (copies_x(query.spec, query.tokens, isa.tile_rows)) x = scratch.floats(query.tokens * ldx);
     hidden = scratch.floats(query.tokens * ldh);
     if (!query.packed) biases = scratch.floats(static_cast<std::int64_t>(Job::bias_floats(shape, isa.lanes)));
-    tile_floats = query.tokens * 2 * isa.lanes;
+    tile_floats = (query.tokens == 1 ? kRowPanels : query.tokens) * 2 * isa.lanes;
     tiles = scratch.floats(tasks * tile_floats);
     slice_step = slice_bytes(query.spec.dtype, isa.lanes, query.packed);
     slices = scratch.bytes(static_cast<std::size_t>(tasks) * slice_step);
@@ -71,13 +76,35 @@ struct Shared {
   int tasks;
 };
 
+// The hidden of one row. Panels stand one below the other in `c` as rows of a panel do, so that one pass activates
+// them all: a panel at a time would wait for one short chain after another. Their biases, which differ, go in as
+// what is accumulated on.
+void hidden_row(const Shared& s, std::int64_t begin, std::int64_t end, float* c, std::byte* slice) {
+  alignas(64) static constexpr float kNoBias[2 * kMaxLanes] = {};
+  const std::int64_t panel_floats = 2 * s.job.isa.lanes;
+  const std::int64_t width = s.job.shape.columns_per_hidden_panel;
+  for (std::int64_t p = begin; p < end; p += kRowPanels) {
+    const std::int64_t count = std::min(kRowPanels, end - p);
+    std::memcpy(c, s.job.hidden_bias + p * panel_floats,
+                static_cast<std::size_t>(count * panel_floats) * sizeof(float));
+    for (std::int64_t i = 0; i < count; ++i) {
+      panel_product(s.job.isa, s.job.spec.dtype, s.job.hidden, p + i, 0, s.job.spec.d_in, s.x, s.ldx, s.tiles,
+                    c + i * panel_floats, true, slice);
+    }
+    s.job.isa.hidden(s.job.spec, c, kNoBias, s.layout.hidden + p * width, width, static_cast<int>(count));
+  }
+}
+
 void hidden_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   const std::int64_t panels = s.job.shape.hidden_panels;
   const std::int64_t width = s.job.shape.columns_per_hidden_panel;
   float* tile = s.layout.tiles + index * s.layout.tile_floats;
   std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
-  for (std::int64_t p = panels * index / s.tasks; p < panels * (index + 1) / s.tasks; ++p) {
+  const std::int64_t begin = panels * index / s.tasks;
+  const std::int64_t end = panels * (index + 1) / s.tasks;
+  if (s.args.tokens == 1) return hidden_row(s, begin, end, tile, slice);
+  for (std::int64_t p = begin; p < end; ++p) {
     hidden_panel(s.job, p, s.x, s.ldx, s.tiles, s.layout.hidden + p * width, s.layout.ldh, tile, slice);
   }
 }
@@ -140,8 +167,9 @@ core::Prediction predict(const core::Query& query) {
                              tile_efficiency(query.tokens, isa.tile_rows) / kProductEfficiency * unpacked +
                          0.5 * spill / l3;
   const double weights = core::weight_bytes(query.spec);
-  const double hidden = 2 * tokens * static_cast<double>(query.spec.d_hidden) * sizeof(float);  // written, then read
-  const double memory = weights / core::read_bandwidth(query.device, weights, threads) + hidden / l3;
+  const double hidden = tokens * static_cast<double>(query.spec.d_hidden) * sizeof(float);
+  const double hidden_traffic = hidden <= 0.5 * static_cast<double>(query.device.l2_bytes) ? 0 : 2 * hidden / l3;
+  const double memory = weights / core::read_bandwidth(query.device, weights, threads) + hidden_traffic;
   return core::combine(compute, memory, tasks > 1 ? 2 * query.device.launch_seconds : 0.0, Basis::modelled);
 }
 

@@ -134,8 +134,9 @@ core::Prediction predict(const core::Query& query) {
   const auto rounds = static_cast<double>(blocks_each);
   const double rows = std::min(rounds * static_cast<double>(block.rows), static_cast<double>(query.tokens));
   const double per_row = flops(query.spec, 1) / core::peak_flops(query.device, query.spec.dtype, 1);
-  const double compute = rows * per_row / tile_efficiency(block.rows, isa.tile_rows) / kProductEfficiency *
-                         (query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / static_cast<double>(block.rows));
+  const std::int64_t block_rows = std::min(block.rows, query.tokens);
+  const double compute = rows * per_row / tile_efficiency(block_rows, isa.tile_rows) / kProductEfficiency *
+                         (query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / static_cast<double>(block_rows));
   const double streamed = core::weight_bytes(query.spec);
   const double memory = rounds * threads * streamed / core::read_bandwidth(query.device, streamed, threads);
   return core::combine(compute, memory, threads > 1 ? query.device.launch_seconds : 0.0, Basis::modelled);

@@ -30,11 +30,14 @@ inline constexpr int kLanes = 8;
 using FloatTag = hn::CappedTag<float, kLanes>;
 using VF = hn::Vec<FloatTag>;
 
-// Panel readers: `load(sub)` gives the two vectors of one k as fp32; `advance` moves on by kPer k.
+// Panel readers: `fetch` reads what holds the next kPer k, `load(sub)` gives the two vectors of one of them as fp32,
+// `advance` moves on by kPer k.
 struct PanelF32 {
   static constexpr int kPer = 1;
   const float* p;
   explicit PanelF32(const void* panel) : p(static_cast<const float*>(panel)) {}
+  template <int>
+  HWY_INLINE void fetch() {}
   HWY_INLINE void load(int, VF& b0, VF& b1) const {
     const FloatTag d;
     b0 = hn::Load(d, p);
@@ -47,6 +50,8 @@ struct PanelF16 {
   static constexpr int kPer = 1;
   const hwy::float16_t* p;
   explicit PanelF16(const void* panel) : p(static_cast<const hwy::float16_t*>(panel)) {}
+  template <int>
+  HWY_INLINE void fetch() {}
   HWY_INLINE void load(int, VF& b0, VF& b1) const {
     const FloatTag d;
     const hn::Rebind<hwy::float16_t, FloatTag> dh;
@@ -58,13 +63,22 @@ struct PanelF16 {
 
 struct PanelBF16 {
   static constexpr int kPer = 2;
+  using VU = hn::Vec<hn::RebindToUnsigned<FloatTag>>;
   const std::uint32_t* p;
+  VU w0, w1;
   explicit PanelBF16(const void* panel) : p(static_cast<const std::uint32_t*>(panel)) {}
+  // Both k of a pair come from one load. Left to itself the compiler loads anew for the second, which a tile of few
+  // rows, bound by its loads, pays for; one of many rows has no registers to spare.
+  template <int kRows>
+  HWY_INLINE void fetch() {
+    const hn::RebindToUnsigned<FloatTag> du;
+    w0 = hn::Load(du, p);
+    w1 = hn::Load(du, p + kLanes);
+    if constexpr (kRows <= 2) __asm__("" : "+v"(w0.raw), "+v"(w1.raw));
+  }
   HWY_INLINE void load(int sub, VF& b0, VF& b1) const {
     const FloatTag d;
     const hn::RebindToUnsigned<FloatTag> du;
-    const auto w0 = hn::Load(du, p);
-    const auto w1 = hn::Load(du, p + kLanes);
     if (sub == 0) {
       b0 = hn::BitCast(d, hn::ShiftLeft<16>(w0));
       b1 = hn::BitCast(d, hn::ShiftLeft<16>(w1));
@@ -98,6 +112,7 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
   for (; i + kStep <= k; i += kStep) {
 #pragma GCC unroll 4
     for (int u = 0; u < kUnits; ++u) {
+      b.template fetch<kRows>();
 #pragma GCC unroll 2
       for (int sub = 0; sub < Panel::kPer; ++sub) {
         VF b0, b1;
@@ -119,6 +134,7 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
   for (; i < k; ++i) {
     const int sub = static_cast<int>(i % Panel::kPer);
     VF b0, b1;
+    b.template fetch<kRows>();
     b.load(sub, b0, b1);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {

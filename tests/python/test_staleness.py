@@ -247,3 +247,87 @@ def test_a_dropped_owner_is_forgotten():
     del module
     gc.collect()
     assert known() is None
+
+
+# -- the eager call that names weights and copy by a number ----------------------------------------------------
+
+
+def prepared_calls(module, x):
+    """How many of two calls went through the prepared operator."""
+    calls = []
+    original = modules._mlp_prepared_eager
+
+    def counted(*args):
+        calls.append(args)
+        return original(*args)
+
+    modules._mlp_prepared_eager = counted
+    try:
+        with torch.no_grad():
+            module(x), module(x)
+    finally:
+        modules._mlp_prepared_eager = original
+    return len(calls)
+
+
+def test_eager_calls_without_gradients_are_prepared(module):
+    x = torch.randn(3, 16)
+    assert prepared_calls(module, x) == 2
+    with torch.no_grad():
+        module.up_proj.weight.add_(1.0)
+    assert prepared_calls(module, x) == 0  # one sees the change, the next makes a new copy
+    assert prepared_calls(module, x) == 2
+    check(module)
+
+
+def test_what_needs_the_weights_is_not_prepared(module):
+    x = torch.randn(3, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert prepared_calls(module, x) == 0
+    with torch.profiler.profile(record_shapes=True) as profiler:
+        assert prepared_calls(module, x) == 0
+    shapes = [e.input_shapes for e in profiler.events() if e.name == "fusedmlp::mlp_packed"]
+    assert shapes and [24, 16] in shapes[0]
+    assert prepared_calls(module, nn.Parameter(x, requires_grad=False)) == 0
+    assert torch.vmap(module, randomness="error")(torch.randn(2, 3, 16)).shape == (2, 3, 16)
+
+
+def test_memory_given_to_a_weight_behind_its_back_is_seen(module):
+    x = torch.randn(3, 16)
+    assert prepared_calls(module, x) == 2
+    version = module.down_proj.weight._version
+    module.down_proj.weight.data = torch.randn(16, 24)
+    if module.down_proj.weight._version == version:  # nothing but the address tells
+        assert prepared_calls(module, x) == 1
+    check(module)
+
+
+def test_prepared_errors_name_the_argument(module):
+    with torch.no_grad():
+        with pytest.raises(TypeError, match="x: dtype"):
+            module(torch.randn(3, 16, dtype=torch.float64))
+        with pytest.raises(ValueError, match="x: shape"):
+            module(torch.randn(3, 17))
+        with pytest.raises(RuntimeError, match="handle: names no prepared MLP: got -3"):
+            ops._mlp_prepared(torch.randn(3, 16), -3)
+    packed = module._fusedmlp_packed_mlp
+    other = fusedmlp.FusedMLP(16, 24, gated=True)
+    tensors = [other.gate_proj.weight, other.up_proj.weight, other.down_proj.weight]
+    tensors += [other.gate_proj.bias, other.up_proj.bias, other.down_proj.bias]
+    with pytest.raises(RuntimeError, match="packed: was not made from these weights"):
+        ops._prepare(packed, *tensors, *other.form.arguments)
+
+
+def test_a_dropped_copy_is_released(module):
+    with torch.no_grad():
+        module(torch.randn(3, 16))
+    pack = module.__dict__["_fusedmlp_packs"]["mlp"]
+    handle, weight = pack.handle, weakref.ref(module.up_proj.weight)
+    assert handle > 0
+    del pack
+    fusedmlp.invalidate(module)
+    with pytest.raises(RuntimeError, match="names no prepared MLP"):
+        ops._mlp_prepared(torch.randn(3, 16), handle)
+    module.up_proj.weight = nn.Parameter(torch.randn(24, 16))
+    gc.collect()
+    assert weight() is None
