@@ -141,6 +141,21 @@ struct Cpu {
   }
 };
 
+const Cpu& this_cpu() {
+  static const Cpu cpu;
+  return cpu;
+}
+
+struct Gpus {
+  std::mutex mutex;
+  std::map<int, DeviceInfo> by_index;  // a map's values stay where they are
+};
+
+Gpus& gpus() {
+  static Gpus all;
+  return all;
+}
+
 }  // namespace
 
 Result<Isa> select_isa(const char* wanted, Isa best) {
@@ -156,7 +171,7 @@ Result<Isa> select_isa(const char* wanted, Isa best) {
 }
 
 Result<const DeviceInfo*> cpu_device() {
-  static const Cpu cpu;
+  const Cpu& cpu = this_cpu();
   const Result<Isa> isa = select_isa(std::getenv("FUSEDMLP_ISA"), cpu.best);
   if (!isa) return isa.status();
   return &cpu.by_isa[static_cast<std::size_t>(*isa)];
@@ -164,14 +179,23 @@ Result<const DeviceInfo*> cpu_device() {
 
 Result<const DeviceInfo*> find_device(Device device) {
   if (device.type == DeviceType::cpu) return cpu_device();
-  static std::mutex mutex;
-  static std::map<int, DeviceInfo> gpus;  // a map's values stay where they are
-  const std::lock_guard lock(mutex);
-  const auto known = gpus.find(device.index);
-  if (known != gpus.end()) return &known->second;
+  Gpus& all = gpus();
+  const std::lock_guard lock(all.mutex);
+  const auto known = all.by_index.find(device.index);
+  if (known != all.by_index.end()) return &known->second;
   Result<DeviceInfo> info = describe_cuda(device.index);
   if (!info) return info.status();
-  return &gpus.emplace(device.index, std::move(*info)).first->second;
+  return &all.by_index.emplace(device.index, std::move(*info)).first->second;
+}
+
+bool is_permanent(const DeviceInfo& device) {
+  for (const DeviceInfo& own : this_cpu().by_isa) {
+    if (&own == &device) return true;
+  }
+  Gpus& all = gpus();
+  const std::lock_guard lock(all.mutex);
+  const auto known = all.by_index.find(device.device.index);
+  return known != all.by_index.end() && &known->second == &device;
 }
 
 }  // namespace core

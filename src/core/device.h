@@ -12,6 +12,9 @@ Result<const DeviceInfo*> cpu_device();
 // The same for any device; a GPU's description is made once per process too.
 Result<const DeviceInfo*> find_device(Device device);
 
+// Whether this is one of those descriptions itself, which lives unchanged as long as the process, and no copy.
+bool is_permanent(const DeviceInfo& device);
+
 // The class to use: the best one, or the one named by `wanted` (null or empty: no wish).
 Result<Isa> select_isa(const char* wanted, Isa best);
 

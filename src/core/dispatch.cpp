@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/device.h"
 #include "core/format.h"
 #include "core/text.h"
 
@@ -61,27 +62,18 @@ Status mark_chosen(const Query& query, std::vector<Candidate>& list, std::span<c
   return {};
 }
 
-bool same_device(const DeviceInfo& a, const DeviceInfo& b) {
-  return a.device == b.device && a.isa == b.isa && a.cores == b.cores && a.l1_bytes == b.l1_bytes &&
-         a.l2_bytes == b.l2_bytes && a.l3_bytes == b.l3_bytes &&
-         std::equal(std::begin(a.flops_per_core), std::end(a.flops_per_core), std::begin(b.flops_per_core)) &&
-         a.l2_bandwidth_per_core == b.l2_bandwidth_per_core && a.l3_bandwidth_per_core == b.l3_bandwidth_per_core &&
-         a.l3_bandwidth == b.l3_bandwidth && a.memory_bandwidth_per_core == b.memory_bandwidth_per_core &&
-         a.memory_bandwidth == b.memory_bandwidth && a.launch_seconds == b.launch_seconds && a.name == b.name;
-}
-
 struct Remembered {
   MlpSpec spec;
   std::int64_t tokens;
-  DeviceInfo device;
+  const DeviceInfo* device;  // permanent: the same address is the same description
   int threads;
   bool packed;
   std::string forced;
   const KernelEntry* entry;
 
   bool answers(const Query& query, const char* kernel) const {
-    return tokens == query.tokens && threads == query.threads && packed == query.packed && spec == query.spec &&
-           forced == kernel && same_device(device, query.device);
+    return device == &query.device && tokens == query.tokens && threads == query.threads && packed == query.packed &&
+           spec == query.spec && forced == kernel;
   }
 };
 
@@ -131,8 +123,10 @@ Result<const KernelEntry*> choose(const Query& query) {
   const Result<std::vector<Candidate>> list = candidates(query, kernels(query.device.device.type), forced);
   if (!list) return list.status();
   const auto chosen = std::find_if(list->begin(), list->end(), [](const Candidate& c) { return c.chosen; });
-  recent[next] = {query.spec, query.tokens, query.device, query.threads, query.packed, forced, chosen->entry};
-  next = (next + 1) % kRemembered;
+  if (is_permanent(query.device)) {
+    recent[next] = {query.spec, query.tokens, &query.device, query.threads, query.packed, forced, chosen->entry};
+    next = (next + 1) % kRemembered;
+  }
   return chosen->entry;
 }
 

@@ -73,18 +73,19 @@ struct Shared {
   RowTiles tiles;
   const float* x;
   std::int64_t ldx;
-  int tasks;
+  Split hidden_panels;
+  Split down_panels;
 };
 
 // The hidden of one row. Panels stand one below the other in `c` as rows of a panel do, so that one pass activates
 // them all: a panel at a time would wait for one short chain after another. Their biases, which differ, go in as
 // what is accumulated on.
-void hidden_row(const Shared& s, std::int64_t begin, std::int64_t end, float* c, std::byte* slice) {
+void hidden_row(const Shared& s, Range panels, float* c, std::byte* slice) {
   alignas(64) static constexpr float kNoBias[2 * kMaxLanes] = {};
   const std::int64_t panel_floats = 2 * s.job.isa.lanes;
   const std::int64_t width = s.job.shape.columns_per_hidden_panel;
-  for (std::int64_t p = begin; p < end; p += kRowPanels) {
-    const std::int64_t count = std::min(kRowPanels, end - p);
+  for (std::int64_t p = panels.begin; p < panels.end; p += kRowPanels) {
+    const std::int64_t count = std::min(kRowPanels, panels.end - p);
     std::memcpy(c, s.job.hidden_bias + p * panel_floats,
                 static_cast<std::size_t>(count * panel_floats) * sizeof(float));
     for (std::int64_t i = 0; i < count; ++i) {
@@ -97,24 +98,22 @@ void hidden_row(const Shared& s, std::int64_t begin, std::int64_t end, float* c,
 
 void hidden_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
-  const std::int64_t panels = s.job.shape.hidden_panels;
   const std::int64_t width = s.job.shape.columns_per_hidden_panel;
   float* tile = s.layout.tiles + index * s.layout.tile_floats;
   std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
-  const std::int64_t begin = panels * index / s.tasks;
-  const std::int64_t end = panels * (index + 1) / s.tasks;
-  if (s.args.tokens == 1) return hidden_row(s, begin, end, tile, slice);
-  for (std::int64_t p = begin; p < end; ++p) {
+  const Range mine = s.hidden_panels[index];
+  if (s.args.tokens == 1) return hidden_row(s, mine, tile, slice);
+  for (std::int64_t p = mine.begin; p < mine.end; ++p) {
     hidden_panel(s.job, p, s.x, s.ldx, s.tiles, s.layout.hidden + p * width, s.layout.ldh, tile, slice);
   }
 }
 
 void down_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
-  const std::int64_t panels = s.job.shape.down_panels;
   float* tile = s.layout.tiles + index * s.layout.tile_floats;
   std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
-  for (std::int64_t q = panels * index / s.tasks; q < panels * (index + 1) / s.tasks; ++q) {
+  const Range mine = s.down_panels[index];
+  for (std::int64_t q = mine.begin; q < mine.end; ++q) {
     panel_product(s.job.isa, s.job.spec.dtype, s.job.down, q, 0, s.job.spec.d_hidden, s.layout.hidden, s.layout.ldh,
                   s.tiles, tile, false, slice);
     store_panel(s.job, q, tile, s.tiles, s.args.y, s.args.ldy);
@@ -128,8 +127,14 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   Scratch scratch(args.workspace);
   const Layout layout(scratch, query, job.isa, job.shape, tasks);
   job.set_biases(problem, layout.biases);
-  Shared shared{job,      args, layout, RowTiles(args.tokens, job.isa.tile_rows), static_cast<const float*>(args.x),
-                args.ldx, tasks};
+  Shared shared{job,
+                args,
+                layout,
+                RowTiles(args.tokens, job.isa.tile_rows),
+                static_cast<const float*>(args.x),
+                args.ldx,
+                hidden_split(job.shape, tasks),
+                down_split(job.shape, problem.spec.dtype, tasks)};
   if (layout.x) {
     const std::int64_t step = args.ldx * static_cast<std::int64_t>(size_of(problem.spec.dtype));
     for (std::int64_t r = 0; r < args.tokens; ++r) {
@@ -139,8 +144,8 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
     shared.x = layout.x;
     shared.ldx = layout.ldx;
   }
-  args.executor->parallel(tasks, &hidden_task, &shared);
-  args.executor->parallel(tasks, &down_task, &shared);
+  args.executor->parallel(static_cast<int>(shared.hidden_panels.parts()), &hidden_task, &shared);
+  args.executor->parallel(static_cast<int>(shared.down_panels.parts()), &down_task, &shared);
   return {};
 }
 

@@ -11,7 +11,6 @@
 namespace fusedmlp::cpu {
 namespace {
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::size_t align64(std::size_t bytes) { return (bytes + 63) & ~std::size_t{63}; }
 
 // Where the 2 * lanes columns of a panel begin in the caller's memory; null beyond the matrix.
@@ -161,6 +160,14 @@ PackedShape::PackedShape(const MlpSpec& spec, int lanes)
   total = align64(down_bias + static_cast<std::size_t>(down_panels) * bias_bytes);
 }
 
+Split hidden_split(const PackedShape& shape, int tasks) {
+  return {shape.hidden_panels, tasks, panels_per_line(shape.columns_per_hidden_panel, sizeof(float))};
+}
+
+Split down_split(const PackedShape& shape, DType dtype, int tasks) {
+  return {shape.down_panels, tasks, panels_per_line(shape.columns_per_down_panel, size_of(dtype))};
+}
+
 std::size_t panel_bytes(DType dtype, std::int64_t k, int lanes) {
   const std::int64_t rows = dtype == DType::bf16 ? ceil_div(k, 2) * 2 : k;
   return static_cast<std::size_t>(rows * 2 * lanes) * size_of(dtype);
@@ -245,31 +252,37 @@ Status layout_pack(const MlpSpec& spec, const MlpWeights& weights, const DeviceI
   const PackedShape shape(spec, lanes);
   const core::HiddenWeights hidden = core::resolve(spec, weights);
   auto* base = static_cast<std::byte*>(packed);
-  make_hidden_bias(spec, hidden, shape, lanes, reinterpret_cast<float*>(base + shape.hidden_bias));
-  make_down_bias(spec, weights.bias_down, shape, lanes, reinterpret_cast<float*>(base + shape.down_bias));
+  const int tasks = std::max(1, executor.concurrency());
 
   struct Job {
     PanelSource hidden;
     PanelSource down;
     const PackedShape& shape;
     std::byte* base;
-    int tasks;
+    Split hidden_panels;
+    Split down_panels;
   } job{PanelSource::hidden(spec, hidden, nullptr, shape, lanes),
-        PanelSource::down(spec, weights.down, nullptr, shape, lanes), shape, base, executor.concurrency()};
+        PanelSource::down(spec, weights.down, nullptr, shape, lanes),
+        shape,
+        base,
+        hidden_split(shape, tasks),
+        down_split(shape, spec.dtype, tasks)};
   const auto task = [](void* context, int index) {
     const Job& j = *static_cast<const Job*>(context);
-    const std::int64_t panels = j.shape.hidden_panels + j.shape.down_panels;
-    for (std::int64_t p = panels * index / j.tasks; p < panels * (index + 1) / j.tasks; ++p) {
-      if (p < j.shape.hidden_panels) {
-        j.hidden.make(p, 0, j.hidden.k(), j.base + static_cast<std::size_t>(p) * j.shape.hidden_panel_bytes);
-      } else {
-        const std::int64_t q = p - j.shape.hidden_panels;
-        j.down.make(q, 0, j.down.k(),
-                    j.base + j.shape.down_weights + static_cast<std::size_t>(q) * j.shape.down_panel_bytes);
-      }
+    const Range hidden_panels = j.hidden_panels[index];
+    for (std::int64_t p = hidden_panels.begin; p < hidden_panels.end; ++p) {
+      j.hidden.make(p, 0, j.hidden.k(), j.base + static_cast<std::size_t>(p) * j.shape.hidden_panel_bytes);
+    }
+    const Range down_panels = j.down_panels[index];
+    for (std::int64_t q = down_panels.begin; q < down_panels.end; ++q) {
+      j.down.make(q, 0, j.down.k(),
+                  j.base + j.shape.down_weights + static_cast<std::size_t>(q) * j.shape.down_panel_bytes);
     }
   };
-  executor.parallel(job.tasks, task, &job);
+  executor.parallel(tasks, task, &job);
+  // Last, so that the pages around the biases are already where their panels want them.
+  make_hidden_bias(spec, hidden, shape, lanes, reinterpret_cast<float*>(base + shape.hidden_bias));
+  make_down_bias(spec, weights.bias_down, shape, lanes, reinterpret_cast<float*>(base + shape.down_bias));
   return {};
 }
 

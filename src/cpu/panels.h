@@ -12,6 +12,7 @@
 
 #include "core/kernel.h"
 #include "core/weight_rows.h"
+#include "cpu/partition.h"
 
 namespace fusedmlp::cpu {
 
@@ -30,6 +31,11 @@ struct PackedShape {
   std::size_t down_bias;
   std::size_t total;
 };
+
+// Who reads which panels in cpu.columns, where tasks write columns of an fp32 hidden and then of y; and therefore who
+// packs them, so that a page lies with the thread that will read it.
+Split hidden_split(const PackedShape& shape, int tasks);
+Split down_split(const PackedShape& shape, DType dtype, int tasks);
 
 // Bytes of `k` rows of a panel.
 std::size_t panel_bytes(DType dtype, std::int64_t k, int lanes);

@@ -15,34 +15,21 @@ namespace {
 // product.
 constexpr std::int64_t kChunk = kBlockK;
 
-struct Blocking {
-  std::int64_t rows;  // of a block; the last may have fewer
-  std::int64_t blocks;
-  int tasks;
-};
-
-// Rows a block: the block's fp32 input should fill at most 60 % of L2 (it is read once per panel), but at least
-// eight tiles, so that a panel drawn from memory is used often enough; then enough blocks for every thread.
-Blocking blocking(const core::Query& query, int tile_rows) {
-  const auto by_cache = static_cast<std::int64_t>(0.6 * static_cast<double>(query.device.l2_bytes)) /
-                        (scratch_ld(query.spec.d_in) * static_cast<std::int64_t>(sizeof(float)));
-  const std::int64_t most = std::clamp<std::int64_t>(by_cache, 8 * tile_rows, 32 * tile_rows);
-  const std::int64_t tiles = (query.tokens + tile_rows - 1) / tile_rows;
-  const std::int64_t threads = std::min<std::int64_t>(query.threads, tiles);
-  std::int64_t blocks = std::max((query.tokens + most - 1) / most, threads);
-  if (blocks < 8 * threads) blocks = (blocks + threads - 1) / threads * threads;
-  const std::int64_t rows = ((tiles + blocks - 1) / blocks) * tile_rows;
-  blocks = (query.tokens + rows - 1) / rows;
-  return {rows, blocks, static_cast<int>(std::min<std::int64_t>(query.threads, blocks))};
+// The block's fp32 input should fill at most 60 % of L2.
+RowBlocks blocking(const core::Query& query, int tile_rows) {
+  return row_blocks(query.tokens, {.tile_rows = tile_rows,
+                                   .row_bytes = static_cast<std::size_t>(scratch_ld(query.spec.d_in)) * sizeof(float),
+                                   .cache_bytes = query.device.l2_bytes / 5 * 3,
+                                   .threads = query.threads});
 }
 
 struct TaskScratch {
   TaskScratch(Scratch& scratch, const core::Query& query, const IsaKernels& isa, const PackedShape& shape,
-              const Blocking& block)
-      : x(scratch.floats(block.rows * scratch_ld(query.spec.d_in))),
-        hidden(scratch.floats(block.rows * scratch_ld(kChunk))),
-        tile(scratch.floats(block.rows * 2 * isa.lanes)),
-        y(scratch.floats(shape.down_panels * block.rows * 2 * isa.lanes)),
+              const RowBlocks& blocks)
+      : x(scratch.floats(blocks.largest() * scratch_ld(query.spec.d_in))),
+        hidden(scratch.floats(blocks.largest() * scratch_ld(kChunk))),
+        tile(scratch.floats(blocks.largest() * 2 * isa.lanes)),
+        y(scratch.floats(shape.down_panels * blocks.largest() * 2 * isa.lanes)),
         slice(scratch.bytes(slice_bytes(query.spec.dtype, isa.lanes, query.packed))) {}
 
   float* x;       // [rows][scratch_ld(d_in)]
@@ -55,10 +42,10 @@ struct TaskScratch {
 std::size_t workspace_bytes(const core::Query& query) {
   const IsaKernels& isa = *isa_kernels(query.device.isa);
   const PackedShape shape(query.spec, isa.lanes);
-  const Blocking block = blocking(query, isa.tile_rows);
+  const RowBlocks blocks = blocking(query, isa.tile_rows);
   Scratch scratch(nullptr);
   if (!query.packed) scratch.floats(static_cast<std::int64_t>(Job::bias_floats(shape, isa.lanes)));
-  for (int i = 0; i < block.tasks; ++i) TaskScratch(scratch, query, isa, shape, block);
+  for (int i = 0; i < blocks.tasks; ++i) TaskScratch(scratch, query, isa, shape, blocks);
   return scratch.used();
 }
 
@@ -91,7 +78,7 @@ void run_block(const Job& job, const RunArgs& args, std::int64_t row0, std::int6
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
   Job job(problem, device);
   const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
-  const Blocking block = blocking(query, job.isa.tile_rows);
+  const RowBlocks blocks = blocking(query, job.isa.tile_rows);
   Scratch scratch(args.workspace);
   float* biases =
       query.packed ? nullptr : scratch.floats(static_cast<std::int64_t>(Job::bias_floats(job.shape, job.isa.lanes)));
@@ -101,42 +88,42 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
     const Job& job;
     const RunArgs& args;
     const core::Query& query;
-    const Blocking& block;
+    const RowBlocks& blocks;
     std::byte* scratch;
     std::size_t scratch_step;
     std::atomic<std::int64_t> next{0};
   };
   std::byte* first = static_cast<std::byte*>(args.workspace) + scratch.used();
   Scratch measure(nullptr);
-  TaskScratch(measure, query, job.isa, job.shape, block);
-  Shared shared{job, args, query, block, first, measure.used()};
+  TaskScratch(measure, query, job.isa, job.shape, blocks);
+  Shared shared{job, args, query, blocks, first, measure.used()};
   // Blocks are taken as threads come free; which thread computes a block changes nothing in its bits.
   const auto task = [](void* context, int index) {
     Shared& s = *static_cast<Shared*>(context);
     Scratch mine(s.scratch + static_cast<std::size_t>(index) * s.scratch_step);
-    const TaskScratch own(mine, s.query, s.job.isa, s.job.shape, s.block);
+    const TaskScratch own(mine, s.query, s.job.isa, s.job.shape, s.blocks);
     for (;;) {
-      const std::int64_t row0 = s.next.fetch_add(1, std::memory_order_relaxed) * s.block.rows;
-      if (row0 >= s.args.tokens) return;
-      run_block(s.job, s.args, row0, std::min(s.block.rows, s.args.tokens - row0), own);
+      const std::int64_t block = s.next.fetch_add(1, std::memory_order_relaxed);
+      if (block >= s.blocks.count()) return;
+      const Range rows = s.blocks[block];
+      run_block(s.job, s.args, rows.begin, rows.size(), own);
     }
   };
-  args.executor->parallel(block.tasks, task, &shared);
+  args.executor->parallel(blocks.tasks, task, &shared);
   return {};
 }
 
 core::Prediction predict(const core::Query& query) {
   const IsaKernels& isa = *isa_kernels(query.device.isa);
-  const Blocking block = blocking(query, isa.tile_rows);
-  const int threads = core::usable_threads(query.device, block.tasks);
+  const RowBlocks blocks = blocking(query, isa.tile_rows);
+  const int threads = core::usable_threads(query.device, blocks.tasks);
   // The slowest thread's share of the rows decides.
-  const std::int64_t blocks_each = (block.blocks + threads - 1) / threads;
+  const std::int64_t blocks_each = ceil_div(blocks.count(), threads);
   const auto rounds = static_cast<double>(blocks_each);
-  const double rows = std::min(rounds * static_cast<double>(block.rows), static_cast<double>(query.tokens));
+  const double rows = std::min(rounds * static_cast<double>(blocks.largest()), static_cast<double>(query.tokens));
   const double per_row = flops(query.spec, 1) / core::peak_flops(query.device, query.spec.dtype, 1);
-  const std::int64_t block_rows = std::min(block.rows, query.tokens);
-  const double compute = rows * per_row / tile_efficiency(block_rows, isa.tile_rows) / kProductEfficiency *
-                         (query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / static_cast<double>(block_rows));
+  const double compute = rows * per_row / tile_efficiency(blocks.largest(), isa.tile_rows) / kProductEfficiency *
+                         (query.packed ? 1.0 : 1.0 + kUnpackedPenaltyRows / static_cast<double>(blocks.largest()));
   const double streamed = core::weight_bytes(query.spec);
   const double memory = rounds * threads * streamed / core::read_bandwidth(query.device, streamed, threads);
   return core::combine(compute, memory, threads > 1 ? query.device.launch_seconds : 0.0, Basis::modelled);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "core/device.h"
 #include "unit/fixtures.h"
 
 namespace fusedmlp::core {
@@ -183,7 +184,7 @@ TEST(Registry, EntriesShareOneLayout) {
 }
 
 TEST(Choose, FollowsTheEnvironmentAndTheQuery) {
-  const DeviceInfo device = describe(Device::cpu()).value();
+  const DeviceInfo& device = **cpu_device();
   const MlpSpec spec = parse_spec("gelu:64x256").value();
   const Query query{spec, 4, device, 1, false};
   const ScopedEnv none("FUSEDMLP_KERNEL", nullptr);
@@ -205,7 +206,7 @@ TEST(Choose, FollowsTheEnvironmentAndTheQuery) {
 
 TEST(Choose, RemembersNothingThatDoesNotMatch) {
   const ScopedEnv none("FUSEDMLP_KERNEL", nullptr);
-  const DeviceInfo device = describe(Device::cpu()).value();
+  const DeviceInfo& device = **cpu_device();
   const char* texts[] = {"gelu:64x256", "geglu:64x256", "gelu:64x256,bf16", "relu:768x3072", "swiglu:512x2048,fp16"};
   for (int round = 0; round < 3; ++round) {
     for (const char* text : texts) {
@@ -221,6 +222,27 @@ TEST(Choose, RemembersNothingThatDoesNotMatch) {
       }
     }
   }
+}
+
+// A description of the caller's may change where it lies.
+TEST(Choose, ACopyOfADescriptionIsAskedAboutAnew) {
+  const ScopedEnv none("FUSEDMLP_KERNEL", nullptr);
+  const MlpSpec spec = parse_spec("gelu:64x256").value();
+  DeviceInfo device = **cpu_device();
+  const Query query{spec, 4, device, 1, true};
+  const KernelEntry* before = choose(query).value();
+  device.isa = Isa::generic;
+  EXPECT_STREQ(choose(query).value()->name, "reference");
+  device.isa = (*cpu_device())->isa;
+  EXPECT_EQ(choose(query).value(), before);
+}
+
+TEST(Choose, OnlyTheLibrarysOwnDescriptionsArePermanent) {
+  const DeviceInfo& own = **cpu_device();
+  EXPECT_TRUE(is_permanent(own));
+  const DeviceInfo copy = own;
+  EXPECT_FALSE(is_permanent(copy));
+  for (const Device device : cuda_devices()) EXPECT_TRUE(is_permanent(**find_device(device)));
 }
 
 }  // namespace
