@@ -291,12 +291,7 @@ class TunedDispatch : public ::testing::Test {
   }
 
   MlpSpec spec_ = parse_spec("geglu:8x16,bf16").value();
-  DeviceInfo device_ = [] {
-    DeviceInfo info;
-    info.name = "Test CPU";
-    info.isa = Isa::avx2;
-    return info;
-  }();
+  DeviceInfo device_ = test::make_device();
 };
 
 TEST_F(TunedDispatch, AMeasurementBeatsPredictions) {
