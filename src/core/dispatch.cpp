@@ -29,20 +29,22 @@ Status unknown_kernel(const char* forced, std::span<const KernelEntry> table) {
                 core::format("got {}, accepted: {}", quoted(forced), names));
 }
 
-// Marks the entry that runs: the forced one, else the cheapest supported one, the earlier of equals.
-Status mark_chosen(const Query& query, std::vector<Candidate>& list, std::span<const KernelEntry> table,
-                   const char* forced) {
-  if (forced != nullptr && *forced != '\0') {
-    for (Candidate& candidate : list) {
-      if (std::string_view(forced) != candidate.entry->name) continue;
-      candidate.chosen = candidate.unsupported.empty();
-      if (candidate.chosen) return {};
-      return Status(StatusCode::unsupported, "FUSEDMLP_KERNEL",
-                    core::format("{} cannot run {} with {} tokens: {}", candidate.entry->name, to_string(query.spec),
-                                 query.tokens, candidate.unsupported));
-    }
-    return unknown_kernel(forced, table);
+Status choose_forced(const Query& query, std::vector<Candidate>& list, std::span<const KernelEntry> table,
+                     const char* forced) {
+  for (Candidate& candidate : list) {
+    if (std::string_view(forced) != candidate.entry->name) continue;
+    candidate.chosen = candidate.unsupported.empty();
+    candidate.by = ChosenBy::forced;
+    if (candidate.chosen) return {};
+    return Status(StatusCode::unsupported, "FUSEDMLP_KERNEL",
+                  core::format("{} cannot run {} with {} tokens: {}", candidate.entry->name, to_string(query.spec),
+                               query.tokens, candidate.unsupported));
   }
+  return unknown_kernel(forced, table);
+}
+
+// The cheapest supported entry, the earlier of equals.
+Status choose_cheapest(const Query& query, std::vector<Candidate>& list) {
   Candidate* best = nullptr;
   double best_seconds = 0;
   for (Candidate& candidate : list) {
@@ -59,7 +61,28 @@ Status mark_chosen(const Query& query, std::vector<Candidate>& list, std::span<c
                   core::format("no kernel on {} runs {}", to_string(query.device.device), to_string(query.spec)));
   }
   best->chosen = true;
+  best->by = ChosenBy::prediction;
   return {};
+}
+
+// Puts measurements in the place of predictions. Returns the entry that was the fastest; null where it is not here or
+// cannot run, and then nothing of the record is used.
+Candidate* apply_tuned(const Query& query, std::vector<Candidate>& list, const TunedRecord& record) {
+  const auto fastest = std::find_if(list.begin(), list.end(), [&](const Candidate& c) {
+    return c.unsupported.empty() && record.fastest() == c.entry->name;
+  });
+  if (fastest == list.end()) return nullptr;
+  for (Candidate& candidate : list) {
+    const auto time = record.seconds.find(candidate.entry->name);
+    if (time == record.seconds.end() || !candidate.unsupported.empty()) continue;
+    candidate.measured = core::format("measured {}", duration(time->second));
+    if (record.tokens != query.tokens) candidate.measured += core::format(" at {} tokens", record.tokens);
+    candidate.measured += core::format(" on {}", record.date.substr(0, 10));
+    if (record.tokens != query.tokens) continue;
+    candidate.prediction.seconds = time->second;
+    candidate.prediction.basis = Basis::measured;
+  }
+  return &*fastest;
 }
 
 struct Remembered {
@@ -69,11 +92,12 @@ struct Remembered {
   int threads;
   bool packed;
   std::string forced;
+  const TunedState* table;  // never another state at this address
   const KernelEntry* entry;
 
-  bool answers(const Query& query, const char* kernel) const {
+  bool answers(const Query& query, const char* kernel, const TunedState& tuned_now) const {
     return device == &query.device && tokens == query.tokens && threads == query.threads && packed == query.packed &&
-           spec == query.spec && forced == kernel;
+           table == &tuned_now && spec == query.spec && forced == kernel;
   }
 };
 
@@ -90,12 +114,14 @@ const PackedLayout* packed_layout(DeviceType type) {
   return nullptr;
 }
 
-Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table,
-                                          const char* forced) {
+Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table, const char* forced,
+                                          const TunedRecord* tuned) {
   std::vector<Candidate> list;
   list.reserve(table.size());
   for (const KernelEntry& entry : table) {
-    Candidate candidate{&entry, entry.unsupported(query), {}, false};
+    Candidate candidate;
+    candidate.entry = &entry;
+    candidate.unsupported = entry.unsupported(query);
     if (!candidate.unsupported.empty()) {
       candidate.prediction.basis = Basis::unsupported;
     } else if (query.tokens > 0) {  // none take no time, and entries need not consider them
@@ -103,12 +129,20 @@ Result<std::vector<Candidate>> candidates(const Query& query, std::span<const Ke
     }
     list.push_back(std::move(candidate));
   }
-  if (Status status = mark_chosen(query, list, table, forced); !status) return status;
+  Candidate* fastest = tuned == nullptr ? nullptr : apply_tuned(query, list, *tuned);
+  if (forced != nullptr && *forced != '\0') {
+    if (Status status = choose_forced(query, list, table, forced); !status) return status;
+  } else if (fastest != nullptr) {
+    fastest->chosen = true;
+    fastest->by = ChosenBy::tuned;
+  } else if (Status status = choose_cheapest(query, list); !status) {
+    return status;
+  }
   return list;
 }
 
 Result<std::vector<Candidate>> candidates(const Query& query) {
-  return candidates(query, kernels(query.device.device.type), forced_kernel());
+  return candidates(query, kernels(query.device.device.type), forced_kernel(), tuned().find(query));
 }
 
 Result<const KernelEntry*> choose(const Query& query) {
@@ -117,14 +151,17 @@ Result<const KernelEntry*> choose(const Query& query) {
   thread_local std::size_t next = 0;
 
   const char* forced = forced_kernel();
+  const TunedState& table = tuned();
   for (const std::optional<Remembered>& answer : recent) {
-    if (answer && answer->answers(query, forced)) return answer->entry;
+    if (answer && answer->answers(query, forced, table)) return answer->entry;
   }
-  const Result<std::vector<Candidate>> list = candidates(query, kernels(query.device.device.type), forced);
+  const Result<std::vector<Candidate>> list =
+      candidates(query, kernels(query.device.device.type), forced, table.find(query));
   if (!list) return list.status();
   const auto chosen = std::find_if(list->begin(), list->end(), [](const Candidate& c) { return c.chosen; });
   if (is_permanent(query.device)) {
-    recent[next] = {query.spec, query.tokens, &query.device, query.threads, query.packed, forced, chosen->entry};
+    recent[next] = {query.spec,   query.tokens, &query.device, query.threads,
+                    query.packed, forced,       &table,        chosen->entry};
     next = (next + 1) % kRemembered;
   }
   return chosen->entry;

@@ -1,4 +1,5 @@
-// Which kernel runs: the cheapest supported entry, unless FUSEDMLP_KERNEL forces one.
+// Which kernel runs: the one that FUSEDMLP_KERNEL forces, else the fastest by the tuned table where that has the
+// question, else the cheapest by prediction; always one that supports the question.
 #pragma once
 
 #include <span>
@@ -6,22 +7,29 @@
 #include <vector>
 
 #include "core/kernel.h"
+#include "core/tuned.h"
 
 namespace fusedmlp::core {
 
+enum class ChosenBy : std::uint8_t { nothing, prediction, tuned, forced };
+
 struct Candidate {
-  const KernelEntry* entry;
+  const KernelEntry* entry = nullptr;
   std::string unsupported;  // empty: it could run
-  Prediction prediction;    // meaningful when supported
+  Prediction prediction;    // meaningful when supported; the measured time where the table has this token count
   bool chosen = false;
+  ChosenBy by = ChosenBy::nothing;  // of the chosen one
+  std::string measured;             // "measured 12.3 us on 2026-01-31"; empty: not in the tuned table
 };
 
 // Every entry of the device in table order, one of them chosen. An unknown or unsupported FUSEDMLP_KERNEL is
 // a Status.
 Result<std::vector<Candidate>> candidates(const Query& query);
 
-// The same over any table; `forced` is the value of FUSEDMLP_KERNEL, null or empty: none.
-Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table, const char* forced);
+// The same over any table; `forced` is the value of FUSEDMLP_KERNEL, null or empty: none; `tuned` what the tuned
+// table has for the query, or null.
+Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table, const char* forced,
+                                          const TunedRecord* tuned = nullptr);
 
 // candidates() reduced to the entry that runs. Answers about a permanent description (core/device.h) are remembered
 // on the calling thread: the same question again takes about 30 ns (mostly getenv), no lock and no memory.
@@ -33,6 +41,9 @@ const PackedLayout* packed_layout(DeviceType type);
 // The least time physics allows for this problem on this device: arithmetic at peak or weights, x and y read
 // and written once at the bandwidth of the level they sit in, whichever is longer.
 Prediction physical_limit(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads);
+
+// "12.3 us", "12 ms"
+std::string duration(double seconds);
 
 // Why this candidate was taken, or was not.
 std::string reason(const Candidate& candidate, const std::vector<Candidate>& list);

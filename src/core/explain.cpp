@@ -7,13 +7,14 @@
 #include "core/format.h"
 
 namespace fusedmlp::core {
-namespace {
 
 std::string duration(double seconds) {
   const double us = seconds * 1e6;
   if (us < 100) return core::format("{:.1f} us", us);
   return us < 1e4 ? core::format("{:.0f} us", us) : core::format("{:.0f} ms", us / 1e3);
 }
+
+namespace {
 
 std::string megabytes(double bytes) {
   return bytes < 1e5 ? core::format("{:.1f} KB", bytes / 1e3) : core::format("{:.1f} MB", bytes / 1e6);
@@ -36,13 +37,19 @@ std::string reason(const Candidate& candidate, const std::vector<Candidate>& lis
   if (chosen == list.end()) return "";
   const double mine = candidate.prediction.seconds;
   const double taken = chosen->prediction.seconds;
-  if (!candidate.chosen) {
-    if (mine < taken) return core::format("FUSEDMLP_KERNEL forces {}", chosen->entry->name);
-    if (mine == taken) return core::format("no faster than {}", chosen->entry->name);
-    return core::format("slower: {} against {}", duration(mine), duration(taken));
+  if (candidate.chosen) {
+    if (candidate.by == ChosenBy::tuned) return "tuned: " + candidate.measured;
+    const auto cheaper = [&](const Candidate& c) { return c.unsupported.empty() && c.prediction.seconds < mine; };
+    return std::any_of(list.begin(), list.end(), cheaper) ? "forced by FUSEDMLP_KERNEL"
+                                                          : "the fastest that can run it";
   }
-  const auto cheaper = [&](const Candidate& c) { return c.unsupported.empty() && c.prediction.seconds < mine; };
-  return std::any_of(list.begin(), list.end(), cheaper) ? "forced by FUSEDMLP_KERNEL" : "the fastest that can run it";
+  if (chosen->by == ChosenBy::tuned) {
+    if (candidate.measured.empty()) return core::format("not measured, tuned for {}", chosen->entry->name);
+    return "slower: " + candidate.measured;
+  }
+  if (mine < taken) return core::format("FUSEDMLP_KERNEL forces {}", chosen->entry->name);
+  if (mine == taken) return core::format("no faster than {}", chosen->entry->name);
+  return core::format("slower: {} against {}", duration(mine), duration(taken));
 }
 
 std::string explain_text(const Query& query, const std::vector<Candidate>& list) {
@@ -70,6 +77,8 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
                          to_string(candidate.prediction.basis), runs ? to_string(candidate.prediction.bound) : "-",
                          reason(candidate, list), reason_width, candidate.entry->summary);
   }
+  const TunedState& table = tuned();
+  if (table.notable()) text += core::format("tuned table {}\n", table.describe(device));
   return text;
 }
 

@@ -22,11 +22,11 @@ TIMEOUT_S = 120
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command with `arguments`; FUSEDMLP_* variables are those of `environment` only."""
+    """Runs the command with `arguments`; FUSEDMLP_* variables are those of `environment` only, and no tuned table."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FUSEDMLP_")}
     return subprocess.run(
         [os.environ["FUSEDMLP_CLI"], *arguments],
-        env={**clean, **environment},
+        env={**clean, "FUSEDMLP_TUNED": "off", **environment},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -56,16 +56,7 @@ class Dispatch : public ::testing::Test {
   }
 
   MlpSpec spec_ = parse_spec("geglu:8x16,bf16").value();
-  DeviceInfo device_ = [] {
-    DeviceInfo info;
-    info.name = "Test CPU";
-    info.isa = Isa::avx2;
-    info.cores = 2;
-    info.l2_bytes = 1 << 20;
-    info.l2_bandwidth_per_core = 100e9;
-    for (double& rate : info.flops_per_core) rate = 100e9;
-    return info;
-  }();
+  DeviceInfo device_ = test::make_device();
 };
 
 TEST_F(Dispatch, TheCheapestSupportedEntryWins) {

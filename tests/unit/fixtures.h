@@ -131,6 +131,18 @@ inline Elements make_x(const MlpSpec& spec, std::int64_t tokens, const Values& v
   return x;
 }
 
+// A CPU that is nowhere.
+inline DeviceInfo make_device() {
+  DeviceInfo info;
+  info.name = "Test CPU";
+  info.isa = Isa::avx2;
+  info.cores = 2;
+  info.l2_bytes = 1 << 20;
+  info.l2_bandwidth_per_core = 100e9;
+  for (double& rate : info.flops_per_core) rate = 100e9;
+  return info;
+}
+
 // Sets an environment variable (null: removes it) for a scope.
 class ScopedEnv {
  public:
