@@ -62,6 +62,7 @@ def main() -> int:
         )
     started = time.monotonic()
     failed = 0
+    rates = _measured_rates(options.threads) if todo else {}
     groups: dict[str, list[int]] = {}
     for key in todo:
         spec, tokens = key.split(" tokens=")
@@ -72,7 +73,11 @@ def main() -> int:
         share = options.minutes * 60 * (done + len(tokens)) / len(todo) - (time.monotonic() - started)
         for cell in _measure(spec, tokens, max(share, 1.0), options):
             done += 1
-            key = f"{spec} tokens={cell.pop('tokens')}"
+            count = cell.pop("tokens")
+            key = f"{spec} tokens={count}"
+            if "error" not in cell:
+                cell["limit_us"], cell["limit_by"] = _limit(spec, count, rates)
+                cell["rates"] = rates
             cell["made_with"] = key_of_run
             failed += "error" in cell
             result["cells"][key] = cell
@@ -223,6 +228,45 @@ def _measure(
                 yield {"tokens": count, "error": reason}
 
 
+# -- limits --------------------------------------------------------------------------------------------------
+
+
+def _measured_rates(threads: int) -> dict[str, Any]:
+    """What this machine reaches now, on as many threads: FLOP/s by dtype, bytes/s by level, sizes of the caches."""
+    command = [str(Path(sys.executable).with_name("fusedmlp")), "info", "--measure", "--json", "-"]
+    device = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[
+        "devices"
+    ][0]
+    rates: dict[str, Any] = {"l2_bytes": device["l2_bytes"] * threads, "l3_bytes": device["l3_bytes"]}
+    for name, rate in device["measured"].items():
+        if isinstance(rate, dict):
+            rates[name] = min(rate["all_threads"], rate["one_thread"] * threads)
+    return rates
+
+
+def _limit(spec: str, tokens: int, rates: dict[str, Any]) -> tuple[float, str]:
+    """(us, what bounds it): arithmetic at the measured rate, or weights, x and y once at the bandwidth of the level
+    that the weights fit into, whichever is longer."""
+    from fusedmlp import capi
+
+    fields = capi.parse_spec(spec)
+    d_in, d_hidden, d_out = (int(fields[name]) for name in ("d_in", "d_hidden", "d_out"))
+    first = d_in * d_hidden * (2 if fields["gated"] else 1)
+    flops = 2.0 * tokens * (first + d_hidden * d_out)
+    element = 4 if fields["dtype"] == "fp32" else 2
+    weights = element * (first + d_hidden * d_out)
+    level = "memory"
+    for name in ("l3", "l2"):
+        if weights <= rates[f"{name}_bytes"]:
+            level = name
+    times = {
+        "arithmetic": flops / rates[f"flops_{fields['dtype']}"],
+        level: (weights + element * tokens * (d_in + d_out)) / rates[f"{level}_bandwidth"],
+    }
+    by = max(times, key=times.get)
+    return times[by] * 1e6, by
+
+
 # -- the table -----------------------------------------------------------------------------------------------
 
 
@@ -261,7 +305,17 @@ def _line(key: str, cell: dict[str, Any]) -> str:
 
 def table(cells: dict[str, dict[str, Any]], keys: list[str]) -> str:
     """Medians in microseconds; one row a cell."""
-    header = ["cell", *TORCH_MODES, "fused", "best torch", "best/fused", "eager/fused", "limit", "of limit"]
+    header = [
+        "cell",
+        *TORCH_MODES,
+        "fused",
+        "best torch",
+        "best/fused",
+        "eager/fused",
+        "limit",
+        "by",
+        "of limit",
+    ]
     rows = [header]
     notes: list[str] = []
     for key in keys:
@@ -282,7 +336,7 @@ def table(cells: dict[str, dict[str, Any]], keys: list[str]) -> str:
         share = f"{cell['limit_us'] / fused * 100:.0f} %" if fused else "-"
         rows.append(
             [key, *times, best or "-", *("-" if r is None else f"{r:.2f}" for r in ratios)]
-            + [_microseconds(cell["limit_us"]), share]
+            + [_microseconds(cell["limit_us"]), cell["limit_by"], share]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [

@@ -20,6 +20,7 @@ class _Group:
         torch.set_num_threads(job["threads"])
         self.deadline = time.monotonic() + job["group_seconds"]
         self.fields = capi.parse_spec(job["spec"])
+        self.explain = capi.explain
         self.dtype = DTYPES[self.fields["dtype"]]
         self.model = make_mlp(job["spec"])
         self.fused = fused_mlp(job["spec"], self.model)
@@ -27,7 +28,6 @@ class _Group:
 
     def cell(self, tokens: int) -> dict[str, Any]:
         from fusedmlp.compare import relative_error
-        from fusedmlp.limits import limit
         from fusedmlp.profile_timing import measure
 
         torch, job = self.torch, self.job
@@ -57,8 +57,7 @@ class _Group:
         timings = measure(calls, repeats=job["repeats"], seconds_per_variant=job["seconds"])
         for mode, timing in timings.items():
             modes[mode].update(timing.to_dict())
-        microseconds, kernel = limit(job["spec"], tokens)
-        cell = {"tokens": tokens, "modes": modes, "limit_us": microseconds, "kernel": kernel}
+        cell = {"tokens": tokens, "modes": modes, "kernel": self.explain(job["spec"], tokens)["chosen"]}
         if "eager" in outputs and "fused" in outputs:
             cell["fused_to_eager"] = relative_error([outputs["fused"]], [outputs["eager"]])
         return cell
