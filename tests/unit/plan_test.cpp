@@ -366,8 +366,8 @@ TEST(Buffer, IsAlignedAndRounded) {
   const AlignedBuffer large((std::size_t{2} << 20) + 1);
   EXPECT_EQ(large.size(), std::size_t{4} << 20);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.data()) % (std::size_t{2} << 20), 0u);
-  EXPECT_THROW(AlignedBuffer(std::numeric_limits<std::size_t>::max()), std::bad_alloc);
-  EXPECT_THROW(AlignedBuffer(std::numeric_limits<std::size_t>::max() / 2), std::bad_alloc);
+  EXPECT_THROW(AlignedBuffer{std::numeric_limits<std::size_t>::max()}, std::bad_alloc);
+  EXPECT_THROW(AlignedBuffer{std::numeric_limits<std::size_t>::max() / 2}, std::bad_alloc);
 }
 
 }  // namespace
