@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("info", "explain", "bench", "verify")
+COMMANDS = ("info", "explain", "bench", "verify", "tune")
 SPEC = "gelu:33x65+bias"
 TIMEOUT_S = 120
 
@@ -60,6 +60,7 @@ def fast(command: str) -> list[str]:
         "explain": ["explain", SPEC, "--tokens", "1,7"],
         "bench": ["bench", SPEC, "--tokens", "1,7", "--repeats", "3", "--min-time", "0"],
         "verify": ["verify", SPEC, "--tokens", "1,7"],
+        "tune": ["tune", SPEC, "--tokens", "1,7", "--repeats", "3", "--min-time", "0", "--dry-run"],
     }[command]
 
 
