@@ -1,4 +1,4 @@
-"""`fusedmlp tune` and the tuned table, as processes: where it is written, what is refused, what dispatch makes of it."""
+"""`fusedmlp tune` and the tuned table, as processes: where it is written, what is refused, what dispatch does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def measurements(table: Path) -> list[dict[str, Any]]:
 
 
 def explain(table: Path | str, tokens: int, **environment: str) -> dict[str, Any]:
-    text = succeeds("explain", SPEC, "--tokens", str(tokens), "--json", "-", FUSEDMLP_TUNED=str(table), **environment)
+    text = succeeds(
+        "explain", SPEC, "--tokens", str(tokens), "--json", "-", FUSEDMLP_TUNED=str(table), **environment
+    )
     document = json.loads(text)
     return {**document["results"][0], "tuned": document["tuned"]}
 
@@ -79,7 +81,9 @@ def test_json_report(table: Path) -> None:
     assert (result["spec"], result["tokens"], result["bucket"]) == (SPEC, 3, 4)
     medians = {entry["name"]: entry["median_us"] for entry in result["entries"]}
     assert result["fastest"] == min(medians, key=medians.get)
-    assert measurements(table)[0]["us"][result["fastest"]] == pytest.approx(medians[result["fastest"]], abs=1e-4)
+    assert measurements(table)[0]["us"][result["fastest"]] == pytest.approx(
+        medians[result["fastest"]], abs=1e-4
+    )
 
 
 def test_dtypes_and_unpacked_are_their_own(table: Path) -> None:
@@ -97,7 +101,9 @@ def test_default_places(tmp_path: Path) -> None:
     command = [os.environ["FUSEDMLP_CLI"], "tune", SPEC, "--tokens", "1", *QUICK]
 
     def written(**environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env={**clean, **environment}, capture_output=True, text=True, check=False
+        )
 
     assert written(HOME=str(tmp_path / "house")).returncode == 0
     assert len(measurements(tmp_path / "house" / ".cache" / "fusedmlp" / "tuned.json")) == 1
@@ -129,7 +135,8 @@ def test_concurrent_runs_keep_each_others_measurements(table: Path) -> None:
     environment = {**os.environ, "FUSEDMLP_TUNED": str(table)}
     buckets = [1, 2, 4, 8, 16, 32]
     runs = [
-        subprocess.Popen([*command, str(tokens)], env=environment, stdout=subprocess.DEVNULL) for tokens in buckets
+        subprocess.Popen([*command, str(tokens)], env=environment, stdout=subprocess.DEVNULL)
+        for tokens in buckets
     ]
     assert [process.wait(timeout=120) for process in runs] == [0] * len(runs)
     assert [row["bucket"] for row in measurements(table)] == buckets
@@ -146,7 +153,11 @@ def test_dispatch_follows_the_table(table: Path) -> None:
     table.write_text(json.dumps({"schema": "fusedmlp-tuned-1", "measurements": [row]}))
 
     exact = chosen(explain(table, 6))
-    assert (exact["name"], exact["basis"], exact["predicted_us"]) == ("reference", "measured", pytest.approx(50.0))
+    assert (exact["name"], exact["basis"], exact["predicted_us"]) == (
+        "reference",
+        "measured",
+        pytest.approx(50.0),
+    )
     assert exact["reason"] == "tuned: measured 50.0 us on 2026-01-31"
     near = chosen(explain(table, 7))
     assert (near["name"], near["basis"]) == ("reference", "modelled")
@@ -161,7 +172,8 @@ def test_dispatch_follows_the_table(table: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"device": "Another CPU"}, {"isa": "sve"}, {"threads": 77}, {"version": "0.0.1"}, {"packed": False}]
+    "change",
+    [{"device": "Another CPU"}, {"isa": "sve"}, {"threads": 77}, {"version": "0.0.1"}, {"packed": False}],
 )
 def test_measurements_of_others_are_not_used(table: Path, change: dict[str, Any]) -> None:
     tune(table, "--tokens", "6")
