@@ -7,9 +7,11 @@
 namespace fusedmlp::cli {
 namespace {
 
+static_assert(core::kTuneMostTokens == 1024, "the default of --tokens is that of the C ABI");
+
 struct Options {
   std::vector<std::string> specs;
-  std::string tokens = core::kTuneTokens;
+  std::string tokens = "1,2,4,8,16,32,64,128,256,512,1024";
   std::string dtypes;
   int threads = 0;
   core::MeasureOptions measure;

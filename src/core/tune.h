@@ -11,8 +11,8 @@
 
 namespace fusedmlp::core {
 
-// What is measured unless the caller says otherwise: one count in every bucket up to 1024.
-inline constexpr const char* kTuneTokens = "1,2,4,8,16,32,64,128,256,512,1024";
+// What is measured unless the caller says otherwise: the powers of two up to this, one count in every bucket.
+inline constexpr std::int64_t kTuneMostTokens = 1024;
 
 struct TuneResult {
   TunedKey key;
@@ -27,5 +27,8 @@ Status tune(const std::vector<MlpSpec>& specs, std::vector<std::int64_t> tokens,
             Executor& executor, const MeasureOptions& options,
             const std::function<void(const MlpSpec&, std::int64_t)>& before,
             const std::function<void(TuneResult)>& after);
+
+// A pool of so many threads, which the library's own need not have. Defined by src/cpu.
+std::unique_ptr<Executor> make_executor(int threads);
 
 }  // namespace fusedmlp::core
