@@ -29,7 +29,7 @@ struct Variable {
 };
 
 inline constexpr Variable kVariables[] = {
-    {"FUSEDMLP_ISA", "use generic, avx2 or avx512 instead of the best class of this CPU"},
+    {"FUSEDMLP_ISA", "use generic, avx2, avx512 or amx instead of the best class of this CPU"},
     {"FUSEDMLP_KERNEL", "force one registry entry, by name"},
     {"FUSEDMLP_NUM_THREADS", "threads of the library's own pool"},
     {"FUSEDMLP_TUNED", "the tuned table's file; off or empty: none"},

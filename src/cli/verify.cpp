@@ -236,7 +236,7 @@ void add_verify(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("verify", "Check every kernel on the CPU against fp64; exit code 1 on failure");
   add_problem_options(*command, options->specs, options->tokens, options->dtypes);
-  command->add_option("--isa", options->isas, "generic, avx2, avx512, with commas; default: all of this CPU")
+  command->add_option("--isa", options->isas, "generic, avx2, avx512, amx, with commas; default: all of this CPU")
       ->type_name("I,I..");
   add_kernel_option(*command, options->kernels, "Check this entry only; may be repeated");
   add_threads_option(*command, options->threads);
