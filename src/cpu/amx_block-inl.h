@@ -32,7 +32,7 @@ template <class Row>
 class Interleaved {
  public:
   Interleaved(const AmxPending& pending, std::int64_t steps)
-      : pending_(pending), per_step_(pending.rows > 0 ? tiles_of(pending.rows, steps) : 0) {}
+      : pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
   HWY_INLINE void step() {
     for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) Row::run(pending_);
   }
@@ -143,7 +143,7 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
 template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
-  const std::int64_t ahead_lines = tiles_of(slice.ahead_bytes / 64, pairs * slice.steps);
+  const std::int64_t ahead_lines = ceil_div(slice.ahead_bytes / 64, pairs * slice.steps);
   const std::byte* ahead = slice.ahead;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);

@@ -5,6 +5,7 @@
 #include "core/format.h"
 #include "cpu/amx_driver.h"
 #include "cpu/drivers.h"
+#include "cpu/partition.h"
 
 namespace fusedmlp::cpu {
 namespace {
@@ -17,15 +18,15 @@ constexpr std::int64_t kPackAloneBytes = 128 << 10;
 
 // Down panels that are worth a slice of their own only when several pairs of rows share it.
 std::int64_t down_k(const AmxBlocking& blocking, std::int64_t tokens, const MlpSpec& spec) {
-  const std::int64_t all = tiles_of(spec.d_hidden, kTileK) * kTileK;
+  const std::int64_t all = ceil_div(spec.d_hidden, kTileK) * kTileK;
   return tokens > kPairRows ? std::min(blocking.down_k, all) : all;
 }
 
 struct Layout {
   Layout(Scratch& scratch, const AmxBlocking& blocking, const core::Query& query, const PackedShape& shape)
-      : x{scratch.bytes(strip_bytes(query.tokens, query.spec.d_in)), query.tokens, tiles_of(query.spec.d_in, kTileK)},
+      : x{scratch.bytes(strip_bytes(query.tokens, query.spec.d_in)), query.tokens, ceil_div(query.spec.d_in, kTileK)},
         hidden{scratch.bytes(strip_bytes(query.tokens, query.spec.d_hidden)), query.tokens,
-               tiles_of(query.spec.d_hidden, kTileK)},
+               ceil_div(query.spec.d_hidden, kTileK)},
         biases(query.packed ? nullptr : scratch.floats(AmxJob::bias_floats(shape))),
         down_k(cpu::down_k(blocking, query.tokens, query.spec)) {}
 
@@ -60,9 +61,9 @@ struct Shared {
 };
 
 void pack_rows(const Shared& s, int index, int tasks) {
-  const std::int64_t tiles = tiles_of(s.args.tokens, kTileHeight);
-  pack_strip(static_cast<const std::byte*>(s.args.x), s.args.ldx * 2, s.job.spec.d_in, s.layout.x,
-             tiles * index / tasks, tiles * (index + 1) / tasks);
+  const Range tiles = Split(ceil_div(s.args.tokens, kTileHeight), tasks)[index];
+  pack_strip(static_cast<const std::byte*>(s.args.x), s.args.ldx * 2, s.job.spec.d_in, s.layout.x, tiles.begin,
+             tiles.end);
 }
 
 void pack_task(void* context, int index) {
@@ -70,29 +71,33 @@ void pack_task(void* context, int index) {
   pack_rows(s, index, s.tasks);
 }
 
+// Whole tiles of the hidden, so that no two threads write to one cache line.
+Range hidden_part(const Shared& s, int index) {
+  const std::int64_t per_tile = kTileK / s.job.shape.columns_per_hidden_panel;
+  const Range tiles = Split(s.layout.hidden.k_tiles, s.tasks)[index];
+  return {tiles.begin * per_tile, std::min(tiles.end * per_tile, s.job.shape.hidden_panels)};
+}
+
 void hidden_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   const TaskScratch task = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
-  // Whole tiles of the hidden, so that no two threads write to one cache line.
-  const std::int64_t per_tile = kTileK / s.job.shape.columns_per_hidden_panel;
-  const std::int64_t all = s.layout.hidden.k_tiles;
-  const std::int64_t begin = all * index / s.tasks * per_tile;
-  const std::int64_t end = std::min(all * (index + 1) / s.tasks * per_tile, s.job.shape.hidden_panels);
-  const std::int64_t first_down = s.job.shape.down_panels * index / s.tasks;
+  const Range panels = hidden_part(s, index);
+  const std::int64_t first_down = down_split(s.job.shape, DType::bf16, s.tasks)[index].begin;
   const std::byte* ahead = s.job.down.packed() ? s.job.down.address(first_down, 0) : nullptr;
-  if (begin < end) hidden_panels(s.job, s.layout.x, begin, end, s.layout.hidden, 0, ahead, task.own);
+  if (panels.size() > 0) {
+    hidden_panels(s.job, s.layout.x, panels.begin, panels.end, s.layout.hidden, 0, ahead, task.own);
+  }
 }
 
 void down_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   const TaskScratch task = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
-  const std::int64_t panels = s.job.shape.down_panels;
+  const Range panels = down_split(s.job.shape, DType::bf16, s.tasks)[index];
   const AmxDown down{
       0, s.job.spec.d_hidden, s.layout.down_k, task.sums, false, static_cast<std::byte*>(s.args.y), s.args.ldy * 2};
-  down_panels(s.job, s.layout.hidden, panels * index / s.tasks, panels * (index + 1) / s.tasks, down, nullptr,
-              task.own);
+  down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down, nullptr, task.own);
 }
 
 AmxBlocking default_blocking() { return {kMostTokens, 0, 768}; }

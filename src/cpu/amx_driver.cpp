@@ -16,7 +16,7 @@ AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0
                   const std::byte* next, std::int64_t next_bytes, const AmxScratch& own) {
   AmxSlice slice;
   slice.weights = static_cast<const std::byte*>(source.get(panel, k0, k1, own.slice));
-  slice.steps = tiles_of(k1 - k0, kTileK);
+  slice.steps = ceil_div(k1 - k0, kTileK);
   slice.last = slice.weights + (slice.steps - 1) * kStepBytes;
   if (const std::int64_t rest = (k1 - k0) % kTileK; rest != 0) {
     const std::size_t bytes = panel_bytes(DType::bf16, rest, kAmxLanes);

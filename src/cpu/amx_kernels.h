@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu/partition.h"
 #include "fusedmlp/spec.h"
 
 namespace fusedmlp::cpu {
@@ -22,11 +23,9 @@ inline constexpr std::int64_t kTileBytes = 1024;
 inline constexpr std::int64_t kStepBytes = 2 * kTileBytes;  // of a panel: 16 pairs of k times 32 columns
 inline constexpr std::int64_t kBlockFloats = kPairRows * kPanelWidth;
 
-constexpr std::int64_t tiles_of(std::int64_t extent, std::int64_t tile) { return (extent + tile - 1) / tile; }
-
 // Bytes of `rows` rows of `k` columns as tiles.
 constexpr std::size_t strip_bytes(std::int64_t rows, std::int64_t k) {
-  return static_cast<std::size_t>(tiles_of(rows, kTileHeight) * tiles_of(k, kTileK) * kTileBytes);
+  return static_cast<std::size_t>(ceil_div(rows, kTileHeight) * ceil_div(k, kTileK) * kTileBytes);
 }
 
 // Rows as tiles, all of them or a range of k.
@@ -39,7 +38,7 @@ struct AmxStrip {
   std::byte* at(std::int64_t pair, std::int64_t k) const {
     return tiles + (pair * 2 * k_tiles + k * tiles_in_pair(pair)) * kTileBytes;
   }
-  std::int64_t pairs() const { return tiles_of(rows, kPairRows); }
+  std::int64_t pairs() const { return ceil_div(rows, kPairRows); }
   std::int64_t tiles_in_pair(std::int64_t pair) const { return rows - pair * kPairRows > kTileHeight ? 2 : 1; }
   std::int64_t rows_in_pair(std::int64_t pair) const {
     const std::int64_t left = rows - pair * kPairRows;

@@ -5,34 +5,29 @@
 #include "core/cost_model.h"
 #include "cpu/amx_driver.h"
 #include "cpu/drivers.h"
+#include "cpu/partition.h"
 
 namespace fusedmlp::cpu {
 namespace {
 
-struct Blocks {
-  std::int64_t rows;  // of a block; the last may have fewer
-  std::int64_t count;
-  int tasks;
-};
-
-// As few blocks as their rows allow, but as many for every thread, of whole pairs of row tiles.
-Blocks blocks_of(std::int64_t tokens, int threads, const AmxBlocking& blocking) {
-  const std::int64_t pairs = tiles_of(tokens, kPairRows);
-  const std::int64_t workers = std::min<std::int64_t>(threads, pairs);
-  std::int64_t count = tiles_of(tokens, blocking.rows);
-  if (count < 8 * workers) count = tiles_of(count, workers) * workers;
-  const std::int64_t rows = tiles_of(pairs, count) * kPairRows;
-  count = tiles_of(tokens, rows);
-  return {rows, count, static_cast<int>(std::min<std::int64_t>(threads, count))};
+RowBlocks blocks_of(std::int64_t tokens, std::int64_t d_in, int threads, const AmxBlocking& blocking) {
+  RowBlocking rows;
+  rows.tile_rows = 8;  // eight of which are the fewest rows of a block, and 32 the most
+  rows.unit = kPairRows;
+  rows.row_bytes = static_cast<std::size_t>(2 * d_in);
+  rows.cache_bytes = static_cast<std::size_t>(blocking.rows) * rows.row_bytes;
+  rows.threads = threads;
+  return row_blocks(tokens, rows);
 }
 
 struct TaskScratch {
-  TaskScratch(Scratch& scratch, const core::Query& query, const PackedShape& shape, const Blocks& blocks,
+  TaskScratch(Scratch& scratch, const core::Query& query, const PackedShape& shape, const RowBlocks& blocks,
               const AmxBlocking& blocking)
-      : x(scratch.bytes(strip_bytes(blocks.rows, query.spec.d_in))),
-        hidden(scratch.bytes(strip_bytes(blocks.rows, std::min(blocking.hidden, query.spec.d_hidden)))),
+      : x(scratch.bytes(strip_bytes(blocks.largest(), query.spec.d_in))),
+        hidden(scratch.bytes(strip_bytes(blocks.largest(), std::min(blocking.hidden, query.spec.d_hidden)))),
         sums_per_panel(blocking.hidden < query.spec.d_hidden),
-        sums(scratch.floats((sums_per_panel ? shape.down_panels : 1) * blocks.rows * kPanelWidth)),
+        sums(scratch.floats((sums_per_panel ? shape.down_panels : 1) * ceil_div(blocks.largest(), kPairRows) *
+                            kBlockFloats)),
         own(scratch, query, std::max(query.spec.d_in, std::min(blocking.down_k, query.spec.d_hidden))) {}
 
   std::byte* x;
@@ -46,16 +41,16 @@ void run_block(const AmxJob& job, const AmxBlocking& blocking, const RunArgs& ar
                std::int64_t rows, const TaskScratch& task) {
   const MlpSpec& spec = job.spec;
   const std::int64_t width = job.shape.columns_per_hidden_panel;
-  const AmxStrip x{task.x, rows, tiles_of(spec.d_in, kTileK)};
+  const AmxStrip x{task.x, rows, ceil_div(spec.d_in, kTileK)};
   pack_strip(static_cast<const std::byte*>(args.x) + row0 * args.ldx * 2, args.ldx * 2, spec.d_in, x, 0,
-             tiles_of(rows, kTileHeight));
+             ceil_div(rows, kTileHeight));
   const auto ahead = [](const PanelSource& source, std::int64_t panel, std::int64_t k) {
     return source.packed() ? source.address(panel, k) : nullptr;
   };
   for (std::int64_t h0 = 0; h0 < spec.d_hidden; h0 += blocking.hidden) {
     const std::int64_t h1 = std::min(h0 + blocking.hidden, spec.d_hidden);
-    const AmxStrip hidden{task.hidden, rows, tiles_of(h1 - h0, kTileK)};
-    hidden_panels(job, x, h0 / width, tiles_of(h1, width), hidden, h0, ahead(job.down, 0, h0), task.own);
+    const AmxStrip hidden{task.hidden, rows, ceil_div(h1 - h0, kTileK)};
+    hidden_panels(job, x, h0 / width, ceil_div(h1, width), hidden, h0, ahead(job.down, 0, h0), task.own);
     const AmxDown down{h0,
                        h1,
                        blocking.down_k,
@@ -86,11 +81,11 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 
 core::Prediction predict(const core::Query& query) {
   const AmxBlocking blocking = default_blocking(query);
-  const Blocks blocks = blocks_of(query.tokens, query.threads, blocking);
+  const RowBlocks blocks = blocks_of(query.tokens, query.spec.d_in, query.threads, blocking);
   const int threads = core::usable_threads(query.device, blocks.tasks);
   // The slowest thread's share of the rows decides.
-  const double rounds = static_cast<double>(tiles_of(blocks.count, threads));
-  const double rows = std::min(rounds * static_cast<double>(blocks.rows), static_cast<double>(query.tokens));
+  const double rounds = static_cast<double>(ceil_div(blocks.count(), threads));
+  const double rows = std::min(rounds * static_cast<double>(blocks.largest()), static_cast<double>(query.tokens));
   return amx_prediction(query, threads, rows, rounds, 1);
 }
 
@@ -98,7 +93,7 @@ core::Prediction predict(const core::Query& query) {
 
 std::size_t amx_rows_bytes(const AmxBlocking& blocking, const core::Query& query) {
   const PackedShape shape(query.spec, kAmxLanes);
-  const Blocks blocks = blocks_of(query.tokens, query.threads, blocking);
+  const RowBlocks blocks = blocks_of(query.tokens, query.spec.d_in, query.threads, blocking);
   Scratch scratch(nullptr);
   if (!query.packed) scratch.floats(AmxJob::bias_floats(shape));
   for (int i = 0; i < blocks.tasks; ++i) TaskScratch(scratch, query, shape, blocks, blocking);
@@ -108,7 +103,7 @@ std::size_t amx_rows_bytes(const AmxBlocking& blocking, const core::Query& query
 void run_amx_rows(const AmxKernels& kernels, const AmxBlocking& blocking, const core::Query& query,
                   const core::Problem& problem, const RunArgs& args) {
   AmxJob job(problem, kernels);
-  const Blocks blocks = blocks_of(args.tokens, query.threads, blocking);
+  const RowBlocks blocks = blocks_of(args.tokens, query.spec.d_in, query.threads, blocking);
   Scratch scratch(args.workspace);
   job.set_biases(problem, query.packed ? nullptr : scratch.floats(AmxJob::bias_floats(job.shape)));
 
@@ -117,7 +112,7 @@ void run_amx_rows(const AmxKernels& kernels, const AmxBlocking& blocking, const 
     const AmxBlocking& blocking;
     const RunArgs& args;
     const core::Query& query;
-    const Blocks& blocks;
+    const RowBlocks& blocks;
     std::byte* scratch;
     std::size_t scratch_step;
     std::atomic<std::int64_t> next{0};
@@ -133,9 +128,10 @@ void run_amx_rows(const AmxKernels& kernels, const AmxBlocking& blocking, const 
     const TaskScratch own(mine, s.query, s.job.shape, s.blocks, s.blocking);
     const AmxTileScope tiles(s.job.kernels, kTileHeight);
     for (;;) {
-      const std::int64_t row0 = s.next.fetch_add(1, std::memory_order_relaxed) * s.blocks.rows;
-      if (row0 >= s.args.tokens) return;
-      run_block(s.job, s.blocking, s.args, row0, std::min(s.blocks.rows, s.args.tokens - row0), own);
+      const std::int64_t block = s.next.fetch_add(1, std::memory_order_relaxed);
+      if (block >= s.blocks.count()) return;
+      const Range rows = s.blocks[block];
+      run_block(s.job, s.blocking, s.args, rows.begin, rows.size(), own);
     }
   };
   args.executor->parallel(blocks.tasks, task, &shared);

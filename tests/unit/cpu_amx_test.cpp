@@ -43,8 +43,8 @@ TEST(AmxStrip, PackingPutsEveryValueInItsTileAndZerosBeyondK) {
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<std::uint16_t>(i + 1);
       core::AlignedBuffer buffer(strip_bytes(rows, k));
       std::memset(buffer.data(), 0xff, buffer.size());
-      const AmxStrip strip{static_cast<std::byte*>(buffer.data()), rows, tiles_of(k, kTileK)};
-      const std::int64_t tiles = tiles_of(rows, kTileHeight);
+      const AmxStrip strip{static_cast<std::byte*>(buffer.data()), rows, ceil_div(k, kTileK)};
+      const std::int64_t tiles = ceil_div(rows, kTileHeight);
       pack_strip(reinterpret_cast<const std::byte*>(x.data()), ld * 2, k, strip, 0, tiles / 2);
       pack_strip(reinterpret_cast<const std::byte*>(x.data()), ld * 2, k, strip, tiles / 2, tiles);
       for (std::int64_t r = 0; r < rows; ++r) {
