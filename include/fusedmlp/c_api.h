@@ -23,6 +23,13 @@ char* fusedmlp_info_json(void);
  *   {"name":..,"predicted_us":..|null,"basis":..,"bound":..,"chosen":..,"reason":..}]} */
 char* fusedmlp_explain_json(const char* spec, int64_t tokens, const char* device);
 
+/* Measures every CPU kernel for MLPs, writes the tuned table and uses it from now on. The request:
+ * {"specs":["geglu:768x3072",..],"tokens":[1,64,..],"threads":2,"packed":true,"dry_run":false,"repeats":15,
+ *  "min_time":0.1}; all but specs may be left out. The answer:
+ * {"ok":true,"device_name":..,"isa":..,"threads":..,"packed":..,"results":[{"spec":..,"tokens":..,"bucket":..,
+ *   "fastest":..,"predicted":..,"us":{"cpu.columns":..}}],"written":"PATH"|null,"moved_aside":""} */
+char* fusedmlp_tune_json(const char* request);
+
 #ifdef __cplusplus
 }
 #endif

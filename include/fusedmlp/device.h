@@ -25,8 +25,11 @@ struct Device {
 std::string to_string(Device device);           // "cpu", "cuda:0"
 Result<Device> parse_device(std::string_view);  // the same names, and "cuda"
 
-// Instruction-set classes of the CPU kernels, slowest first. `generic` is any x86-64: layer by layer only.
-enum class Isa : std::uint8_t { generic, avx2, avx512 };
+// Instruction-set classes of the CPU kernels, slowest first. `generic` is any x86-64: layer by layer only. `amx` is
+// avx512 with AMX-BF16 tiles, for bf16.
+enum class Isa : std::uint8_t { generic, avx2, avx512, amx };
+
+inline constexpr int kIsaCount = 4;
 
 const char* to_string(Isa isa) noexcept;
 
@@ -39,12 +42,14 @@ const char* to_string(Basis basis) noexcept;
 struct DeviceInfo {
   Device device;
   std::string name;
-  Isa isa = Isa::generic;  // CPU: the class in use (FUSEDMLP_ISA=generic|avx2|avx512 lowers it)
+  Isa isa = Isa::generic;  // CPU: the class in use (FUSEDMLP_ISA=generic|avx2|avx512|amx lowers it)
+  std::string isa_note;    // CPU: why it cannot be Isa::amx; empty if it can
   int cores = 1;           // CPUs this process may run on; SMs on a GPU
   std::size_t l1_bytes = 0;
   std::size_t l2_bytes = 0;
-  std::size_t l3_bytes = 0;                 // all of it; 0 on a GPU
-  double flops_per_core[kDTypeCount] = {};  // by storage dtype, multiply-add = 2
+  std::size_t l3_bytes = 0;                      // all of it; 0 on a GPU
+  double flops_per_core[kDTypeCount] = {};       // by storage dtype, multiply-add = 2; CPU: of vector instructions
+  double tile_flops_per_core[kDTypeCount] = {};  // CPU: of AMX on random numbers; 0 where it has no such products
   double l2_bandwidth_per_core = 0;
   double l3_bandwidth_per_core = 0;
   double l3_bandwidth = 0;  // all cores

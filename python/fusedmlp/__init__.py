@@ -15,7 +15,8 @@ from .ops import mlp
 # Bound here and now, so that these names are the functions and not the modules of the same name.
 from .fuse import fuse
 from .profile import profile
+from .tune import tune
 
 __version__ = version()
 
-__all__ = ["FusedMLP", "mlp", "fuse", "profile", "explain", "info", "invalidate", "__version__"]
+__all__ = ["FusedMLP", "mlp", "fuse", "profile", "tune", "explain", "info", "invalidate", "__version__"]

@@ -26,6 +26,8 @@ CORE.fusedmlp_info_json.restype = ctypes.c_void_p
 CORE.fusedmlp_info_json.argtypes = []
 CORE.fusedmlp_explain_json.restype = ctypes.c_void_p
 CORE.fusedmlp_explain_json.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p]
+CORE.fusedmlp_tune_json.restype = ctypes.c_void_p
+CORE.fusedmlp_tune_json.argtypes = [ctypes.c_char_p]
 
 
 def _call(function: Any, *arguments: Any) -> dict[str, Any]:
@@ -107,6 +109,11 @@ def explain(spec: str, tokens: int, device: str = "cpu") -> Explanation:
 def info() -> Info:
     """The devices usable here and what is known of them."""
     return Info(_call(CORE.fusedmlp_info_json))
+
+
+def tune(request: dict[str, Any]) -> dict[str, Any]:
+    """fusedmlp_tune_json: measures and writes the tuned table; raises as the other functions here do."""
+    return _call(CORE.fusedmlp_tune_json, json.dumps(request).encode())
 
 
 def parse_spec(spec: str) -> dict[str, Any]:

@@ -8,10 +8,10 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <filesystem>
 
 #include "core/kernel.h"
+#include "core/text.h"
 #include "cpu/thread_pool.h"
 #include "fusedmlp/device.h"
 
@@ -19,16 +19,6 @@ namespace fusedmlp::cli {
 namespace {
 
 std::string g_command_line;
-
-// ISO 8601.
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  char text[sizeof "2026-01-01T00:00:00Z"] = "";
-  ::gmtime_r(&now, &parts);
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
 
 std::string one_line(std::string text) {
   for (char& c : text) {
@@ -133,7 +123,7 @@ void remember_command_line(int argc, char** argv) {
 void put_provenance(JsonWriter& json) {
   put(json, "version", version());
   put(json, "command", g_command_line);
-  put(json, "date", utc_now());
+  put(json, "date", core::utc_now());
   put(json, "compiler", __VERSION__);
   const DeviceInfo device = take(describe(Device::cpu()));
   put(json, "device", to_string(device.device));
@@ -204,6 +194,17 @@ void add_threads_option(CLI::App& command, int& threads) {
   command.add_option("--threads", threads, "Threads; default: as many as the process may use")
       ->type_name("N")
       ->check(CLI::Range(1, 4096));
+}
+
+void add_timing_options(CLI::App& command, core::MeasureOptions& measure) {
+  command.add_option("--repeats", measure.repeats, "Samples of each entry, at least")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  command.add_option("--min-time", measure.min_time, "Seconds of each entry, at least")
+      ->type_name("S")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
 }
 
 void progress(std::string_view line) {

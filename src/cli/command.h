@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/format.h"
+#include "core/measure_entries.h"
 #include "fusedmlp/plan.h"
 #include "fusedmlp/spec.h"
 #include "fusedmlp/status.h"
@@ -120,6 +121,8 @@ void add_problem_options(CLI::App& command, std::vector<std::string>& specs, std
 // --kernel, of which `help` says what it does, and --threads.
 void add_kernel_option(CLI::App& command, std::vector<std::string>& kernels, const char* help);
 void add_threads_option(CLI::App& command, int& threads);
+// --repeats and --min-time.
+void add_timing_options(CLI::App& command, core::MeasureOptions& measure);
 
 // A line about progress on stderr, where a person watches it.
 void progress(std::string_view line);
@@ -133,5 +136,6 @@ void add_info(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
+void add_tune(CLI::App& app, Action& action);
 
 }  // namespace fusedmlp::cli

@@ -25,7 +25,8 @@ ScopedVariable::~ScopedVariable() {
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> out;
-  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
     const ScopedVariable forced("FUSEDMLP_ISA", to_string(isa));
     if (describe(Device::cpu())) out.push_back(isa);
   }

@@ -29,9 +29,10 @@ struct Variable {
 };
 
 inline constexpr Variable kVariables[] = {
-    {"FUSEDMLP_ISA", "use generic, avx2 or avx512 instead of the best class of this CPU"},
+    {"FUSEDMLP_ISA", "use generic, avx2, avx512 or amx instead of the best class of this CPU"},
     {"FUSEDMLP_KERNEL", "force one registry entry, by name"},
     {"FUSEDMLP_NUM_THREADS", "threads of the library's own pool"},
+    {"FUSEDMLP_TUNED", "the tuned table's file; off or empty: none"},
 };
 
 // The instruction-set classes that this CPU can run, whatever FUSEDMLP_ISA says; slowest first.

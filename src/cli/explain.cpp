@@ -33,6 +33,7 @@ void put_explanation(JsonWriter& json, const core::Query& query, const std::vect
     put(json, "chosen", candidate.chosen);
     put(json, "predicted_us", runs ? candidate.prediction.seconds * 1e6 : kNone);
     put(json, "basis", to_string(candidate.prediction.basis));
+    put(json, "measured", candidate.measured);
     put(json, "bound", core::to_string(candidate.prediction.bound));
     put(json, "reason", core::reason(candidate, list));
     json.EndObject();
@@ -63,6 +64,7 @@ int run(const Options& options) {
     }
   }
   json.EndArray();
+  put(json, "tuned", core::tuned().describe(info));
   json.EndObject();
   if (target.wanted()) target.write(buffer);
   return kExitOk;

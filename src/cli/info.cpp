@@ -7,6 +7,7 @@
 #include "cli/environment.h"
 #include "cli/measure.h"
 #include "core/kernel.h"
+#include "core/tuned.h"
 #include "fusedmlp/device.h"
 
 namespace fusedmlp::cli {
@@ -165,6 +166,17 @@ int run(const Options& options) {
     if (target.prints_text()) print_device(info, isas, shown);
   }
   json.EndArray();
+  const core::TunedState& table = core::tuned();
+  const DeviceInfo cpu = take(describe(Device::cpu()));
+  json.Key("tuned");
+  json.StartObject();
+  put(json, "path", table.path);
+  put(json, "used", table.ignored.empty());
+  put(json, "ignored", table.ignored);
+  put(json, "measurements", table.table.size());
+  put(json, "measurements_of_this_cpu", table.count(cpu));
+  json.EndObject();
+  if (target.prints_text()) print("tuned table\n  {}\n", table.describe(cpu));
   json.Key("environment");
   json.StartObject();
   if (target.prints_text()) print("environment\n");

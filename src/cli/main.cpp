@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
   fusedmlp::cli::add_explain(app, action);
   fusedmlp::cli::add_bench(app, action);
   fusedmlp::cli::add_verify(app, action);
+  fusedmlp::cli::add_tune(app, action);
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -45,7 +46,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw Failure(first_line(error.what()));
   }
-  if (!action) throw Failure("no command given; commands: info, explain, bench, verify (see fusedmlp --help)");
+  if (!action) throw Failure("no command given; commands: info, explain, bench, verify, tune (see fusedmlp --help)");
   return action();
 }
 

@@ -246,6 +246,7 @@ struct Passes {
 
 Passes passes_of(Isa isa) {
   switch (isa) {
+    case Isa::amx:
     case Isa::avx512: return {{fma_avx512<Fp32>, fma_avx512<Bf16>, fma_avx512<Fp16>}, read_avx512};
     case Isa::avx2: return {{fma_avx2<Fp32>, fma_avx2<Bf16>, fma_avx2<Fp16>}, read_avx2};
     case Isa::generic: break;

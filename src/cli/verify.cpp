@@ -6,8 +6,8 @@
 
 #include "cli/command.h"
 #include "cli/environment.h"
-#include "cli/host_problem.h"
 #include "core/dispatch.h"
+#include "core/host_problem.h"
 #include "core/numeric.h"
 #include "fusedmlp/device.h"
 #include "reference/error_bound.h"
@@ -48,8 +48,8 @@ MlpSpec exact_form(MlpSpec spec) {
 
 // Inputs with their truths; what every kernel is held against.
 struct Problem {
-  Problem(const MlpSpec& s, Data data, std::int64_t n, std::uint64_t seed)
-      : spec(s), tokens(n), weights(s, data, seed), x(make_input(s, n, data, seed)) {}
+  Problem(const MlpSpec& s, core::Data data, std::int64_t n, std::uint64_t seed)
+      : spec(s), tokens(n), weights(s, data, seed), x(core::make_input(s, n, data, seed)) {}
 
   core::Truth truth(core::Roundings roundings) const {
     return core::truth_with_bound(spec, weights.views(), x.data(), 0, tokens, roundings);
@@ -57,7 +57,7 @@ struct Problem {
 
   MlpSpec spec;
   std::int64_t tokens;
-  HostWeights weights;
+  core::HostWeights weights;
   core::AlignedBuffer x;
 };
 
@@ -66,7 +66,8 @@ core::AlignedBuffer run_entry(const core::KernelEntry& entry, const Problem& pro
                               Executor& executor) {
   core::AlignedBuffer packed;
   if (query.packed) {
-    packed = pack_weights(entry, problem.spec, problem.weights.views(), query.device, executor);
+    packed =
+        take(core::pack_weights(entry, problem.spec, problem.weights.views(), query.device, executor), entry.name);
   }
   const core::AlignedBuffer workspace(entry.workspace_bytes(query));
   core::AlignedBuffer y(static_cast<std::size_t>(problem.tokens * problem.spec.d_out) * size_of(problem.spec.dtype));
@@ -96,8 +97,8 @@ std::int64_t differences(const Problem& problem, const core::Truth& truth, const
 // Every entry, packed and not, on every instruction set, for one spec and token count.
 void verify_case(const Options& options, const MlpSpec& spec, std::int64_t tokens, const std::vector<Isa>& isas,
                  Executor& executor, std::vector<Row>& rows) {
-  const Problem real(spec, Data::normal, tokens, options.seed);
-  const Problem exact(exact_form(spec), Data::integer, tokens, options.seed);
+  const Problem real(spec, core::Data::normal, tokens, options.seed);
+  const Problem exact(exact_form(spec), core::Data::integer, tokens, options.seed);
   const core::Truth fused = real.truth(core::Roundings::fused);
   const core::Truth layers = real.truth(core::Roundings::layer_by_layer);
   const core::Truth exact_truth = exact.truth(core::Roundings::fused);
@@ -235,7 +236,7 @@ void add_verify(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("verify", "Check every kernel on the CPU against fp64; exit code 1 on failure");
   add_problem_options(*command, options->specs, options->tokens, options->dtypes);
-  command->add_option("--isa", options->isas, "generic, avx2, avx512, with commas; default: all of this CPU")
+  command->add_option("--isa", options->isas, "generic, avx2, avx512, amx, with commas; default: all of this CPU")
       ->type_name("I,I..");
   add_kernel_option(*command, options->kernels, "Check this entry only; may be repeated");
   add_threads_option(*command, options->threads);

@@ -23,6 +23,11 @@ double peak_flops(const DeviceInfo& device, DType dtype, int threads) noexcept {
   return device.flops_per_core[static_cast<int>(dtype)] * usable_threads(device, threads);
 }
 
+double fastest_flops(const DeviceInfo& device, DType dtype, int threads) noexcept {
+  const double tiles = device.tile_flops_per_core[static_cast<int>(dtype)];
+  return std::max(peak_flops(device, dtype, threads), tiles * usable_threads(device, threads));
+}
+
 double read_bandwidth(const DeviceInfo& device, double working_set_bytes, int threads) noexcept {
   const double cores = usable_threads(device, threads);
   if (working_set_bytes <= cores * static_cast<double>(device.l2_bytes)) return cores * device.l2_bandwidth_per_core;
@@ -59,8 +64,8 @@ Prediction combine(double compute, double memory, double overhead, Basis basis) 
 }
 
 Prediction physical_limit(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) {
-  return combine(compute_seconds(spec, tokens, device, threads), memory_seconds(spec, tokens, device, threads), 0,
-                 device.basis);
+  return combine(flops(spec, tokens) / fastest_flops(device, spec.dtype, threads),
+                 memory_seconds(spec, tokens, device, threads), 0, device.basis);
 }
 
 }  // namespace fusedmlp::core

@@ -10,8 +10,10 @@ namespace fusedmlp::core {
 // Threads that can really run at once.
 int usable_threads(const DeviceInfo& device, int threads) noexcept;
 
-// Peak arithmetic rate of `threads` cores for products of this storage dtype.
+// Peak arithmetic rate of `threads` cores for products of this storage dtype: of vector instructions on a CPU, and of
+// whatever is fastest.
 double peak_flops(const DeviceInfo& device, DType dtype, int threads) noexcept;
+double fastest_flops(const DeviceInfo& device, DType dtype, int threads) noexcept;
 
 // Bytes a second at which `threads` cores read a working set again and again: the bandwidth of the nearest
 // level that holds it (the L2s of those cores, L3, memory).
@@ -21,7 +23,7 @@ double read_bandwidth(const DeviceInfo& device, double working_set_bytes, int th
 double weight_bytes(const MlpSpec& spec) noexcept;
 double activation_bytes(const MlpSpec& spec, std::int64_t tokens) noexcept;
 
-// Seconds of arithmetic at peak, and of reading weights and x and writing y once.
+// Seconds of arithmetic at peak_flops, and of reading weights and x and writing y once.
 double compute_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) noexcept;
 double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) noexcept;
 

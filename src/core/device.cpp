@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/amx.h"
 #include "core/cpu_constants.h"
 #include "core/format.h"
 #include "core/guarded.h"
@@ -95,14 +96,14 @@ bool has_f16c() {  // not every supported compiler's __builtin_cpu_supports know
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
 
-Isa best_isa() {
+Isa best_isa(bool amx) {
   __builtin_cpu_init();
   const bool avx2 =
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") && has_f16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512cd");
-  return avx512 ? Isa::avx512 : avx2 ? Isa::avx2 : Isa::generic;
+  return avx512 && amx ? Isa::amx : avx512 ? Isa::avx512 : avx2 ? Isa::avx2 : Isa::generic;
 }
 
 DeviceInfo describe_cpu(const CpuConstants& row, const std::string& name, int cores, const Caches& caches) {
@@ -115,6 +116,7 @@ DeviceInfo describe_cpu(const CpuConstants& row, const std::string& name, int co
   info.l2_bytes = caches.l2;
   info.l3_bytes = caches.l3;
   for (int i = 0; i < kDTypeCount; ++i) info.flops_per_core[i] = row.gflops_per_core[i] * kGiga;
+  info.tile_flops_per_core[static_cast<int>(DType::bf16)] = row.tile_gflops_per_core * kGiga;
   info.l2_bandwidth_per_core = row.l2_per_core * kGiga;
   info.l3_bandwidth_per_core = row.l3_per_core * kGiga;
   info.l3_bandwidth = row.l3_per_core * cores * kGiga;  // slices come with cores
@@ -128,7 +130,8 @@ DeviceInfo describe_cpu(const CpuConstants& row, const std::string& name, int co
 }
 
 struct Cpu {
-  Isa best = best_isa();
+  std::string without_amx = missing_for_amx();
+  Isa best = best_isa(without_amx.empty());
   std::array<DeviceInfo, std::size(kCpuConstants)> by_isa;
 
   Cpu() {
@@ -136,7 +139,9 @@ struct Cpu {
     const std::string name = cpu_name();
     const Caches caches = detect_caches(cpus);
     for (const CpuConstants& row : kCpuConstants) {
-      by_isa[static_cast<std::size_t>(row.isa)] = describe_cpu(row, name, static_cast<int>(cpus.size()), caches);
+      DeviceInfo& info = by_isa[static_cast<std::size_t>(row.isa)];
+      info = describe_cpu(row, name, static_cast<int>(cpus.size()), caches);
+      info.isa_note = without_amx;
     }
   }
 };
@@ -160,14 +165,15 @@ Gpus& gpus() {
 
 Result<Isa> select_isa(const char* wanted, Isa best) {
   if (wanted == nullptr || *wanted == '\0') return best;
-  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
     if (std::string_view(wanted) != to_string(isa)) continue;
     if (isa <= best) return isa;
     return Status(StatusCode::unsupported, "FUSEDMLP_ISA",
                   core::format("got {}, but the best class of this CPU is {}", wanted, to_string(best)));
   }
   return Status(StatusCode::invalid_argument, "FUSEDMLP_ISA",
-                core::format("got {}, accepted: generic, avx2, avx512", quoted(wanted)));
+                core::format("got {}, accepted: generic, avx2, avx512, amx", quoted(wanted)));
 }
 
 Result<const DeviceInfo*> cpu_device() {
@@ -207,6 +213,7 @@ const char* to_string(Isa isa) noexcept {
     case Isa::generic: return "generic";
     case Isa::avx2: return "avx2";
     case Isa::avx512: return "avx512";
+    case Isa::amx: return "amx";
   }
   return "unknown";
 }

@@ -1,8 +1,5 @@
 #include "fusedmlp/status.h"
 
-#include "core/format.h"
-#include "core/text.h"
-
 namespace fusedmlp {
 inline namespace v0 {
 
@@ -29,24 +26,4 @@ std::string Status::to_string() const {
 }
 
 }  // namespace v0
-
-namespace core {
-
-std::string quoted(std::string_view text, std::size_t limit) {
-  std::string out = "\"";
-  for (const char c : text.substr(0, limit)) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (c >= ' ' && c <= '~') {
-      out += c;
-    } else {
-      out += core::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-  }
-  out += text.size() > limit ? "...\"" : "\"";
-  return out;
-}
-
-}  // namespace core
 }  // namespace fusedmlp

@@ -10,8 +10,10 @@ namespace fusedmlp::cpu {
 
 const core::KernelEntry& rows_kernel();
 const core::KernelEntry& columns_kernel();
+const core::KernelEntry& amx_rows_kernel();
+const core::KernelEntry& amx_columns_kernel();
 
-// Both need a vector instruction set.
+// The first two need a vector instruction set.
 std::string unsupported_isa(const core::Query& query);
 
 // Share of the multiply-add peak that full tiles reach on operands in L1 and L2.

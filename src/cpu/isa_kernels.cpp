@@ -178,6 +178,7 @@ namespace fusedmlp::cpu {
 // Each table is made by code of its own target, so only when that target is asked for.
 const IsaKernels* isa_kernels(Isa isa) {
   switch (isa) {
+    case Isa::amx:  // its tiles are another table, amx_kernels.h
     case Isa::avx512: {
       static const IsaKernels table = N_AVX3::MakeKernels(Isa::avx512);
       return &table;

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/tune.h"
+
 namespace fusedmlp::cpu {
 namespace {
 
@@ -149,6 +151,9 @@ int default_thread_count() {
 }  // namespace fusedmlp::cpu
 
 namespace fusedmlp {
+
+std::unique_ptr<Executor> core::make_executor(int threads) { return cpu::make_thread_pool(threads); }
+
 inline namespace v0 {
 
 Executor& default_executor() {

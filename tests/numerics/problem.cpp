@@ -165,7 +165,8 @@ std::string to_string(const Way& way) {
 
 std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens) {
   std::vector<Way> out;
-  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+  for (int i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
     ::setenv("FUSEDMLP_ISA", to_string(isa), 1);
     const Result<DeviceInfo> device = describe(Device::cpu());
     if (!device) continue;  // this CPU lacks it

@@ -118,5 +118,45 @@ TEST(CApi, ExplainListsEveryEntryAndTheChosen) {
   EXPECT_STREQ(entries[entries.Size() - 1]["name"].GetString(), "reference");
 }
 
+TEST(CApi, TuneMeasuresEveryTokenCount) {
+  const rapidjson::Document d = parse(fusedmlp_tune_json(
+      R"({"specs": ["gelu:33x65,bf16"], "tokens": [6, 1], "threads": 1, "dry_run": true, "repeats": 1, "min_time": 0})"));
+  ASSERT_TRUE(d["ok"].GetBool());
+  EXPECT_EQ(d["threads"].GetInt(), 1);
+  EXPECT_TRUE(d["packed"].GetBool());
+  EXPECT_TRUE(d["written"].IsNull());
+  const auto results = d["results"].GetArray();
+  ASSERT_EQ(results.Size(), 2u);
+  EXPECT_STREQ(results[0]["spec"].GetString(), "gelu:33x65,bf16");
+  EXPECT_EQ(results[0]["tokens"].GetInt(), 1);
+  EXPECT_EQ(results[1]["bucket"].GetInt(), 8);
+  for (const auto& result : results) {
+    const double fastest = result["us"][result["fastest"].GetString()].GetDouble();
+    for (const auto& [kernel, us] : result["us"].GetObject())
+      EXPECT_GE(us.GetDouble(), fastest) << kernel.GetString();
+    EXPECT_TRUE(result["us"].HasMember("reference"));
+  }
+}
+
+TEST(CApi, TuneSaysWhatIsWrongWithARequest) {
+  const auto refused = [](const char* request, const char* argument, const char* part) {
+    expect_error(fusedmlp_tune_json(request), "invalid_argument", argument, part);
+  };
+  refused(nullptr, "request", "null");
+  refused("{", "request", "is not JSON");
+  refused("[]", "request", "must be a JSON object");
+  refused("{}", "specs", "at least one text");
+  refused(R"({"specs": []})", "specs", "at least one text");
+  refused(R"({"specs": "gelu:8x8"})", "specs", "must be an array");
+  refused(R"({"specs": ["gelu:8"]})", "spec", "character 7");
+  refused(R"({"specs": ["gelu:8x8"], "tokens": [0]})", "tokens", "from 1 to 16777216");
+  refused(R"({"specs": ["gelu:8x8"], "tokens": 5})", "tokens", "must be an array");
+  refused(R"({"specs": ["gelu:8x8"], "threads": 5000})", "threads", "from 0 to 4096");
+  refused(R"({"specs": ["gelu:8x8"], "packed": 1})", "packed", "true or false");
+  refused(R"({"specs": ["gelu:8x8"], "min_time": -1})", "min_time", "from 0 to 3600");
+  refused(R"({"specs": ["gelu:8x8"], "speed\n": 1})", "request", "no member \"speed\\x0a\"");
+  refused(R"({"specs": ["gelu:8x8"]})", "FUSEDMLP_TUNED", "off");
+}
+
 }  // namespace
 }  // namespace fusedmlp

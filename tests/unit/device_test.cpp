@@ -50,7 +50,7 @@ TEST(Device, EnvironmentLowersTheClass) {
     const ScopedEnv any("FUSEDMLP_ISA", "");
     best = describe(Device::cpu()).value().isa;
   }
-  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+  for (const Isa isa : {Isa::generic, Isa::avx2, Isa::avx512, Isa::amx}) {
     const ScopedEnv forced("FUSEDMLP_ISA", to_string(isa));
     const Result<DeviceInfo> info = describe(Device::cpu());
     if (isa <= best) {
@@ -63,7 +63,7 @@ TEST(Device, EnvironmentLowersTheClass) {
   }
   const ScopedEnv unknown("FUSEDMLP_ISA", "sse9");
   EXPECT_EQ(describe(Device::cpu()).status().to_string(),
-            "invalid_argument: FUSEDMLP_ISA: got \"sse9\", accepted: generic, avx2, avx512");
+            "invalid_argument: FUSEDMLP_ISA: got \"sse9\", accepted: generic, avx2, avx512, amx");
 }
 
 TEST(Device, SelectIsaRefusesWhatTheCpuLacks) {
@@ -96,7 +96,7 @@ TEST(Device, ConstantsCoverEveryClassInOrder) {
     EXPECT_GE(row.memory_two_cores, row.memory_per_core);
     EXPECT_GE(row.memory_socket, row.memory_two_cores);
   }
-  EXPECT_EQ(next, 3);
+  EXPECT_EQ(next, kIsaCount);
 }
 
 TEST(Device, EnumerationsHaveNames) {
@@ -104,6 +104,7 @@ TEST(Device, EnumerationsHaveNames) {
   EXPECT_STREQ(to_string(Basis::modelled), "modelled");
   EXPECT_STREQ(to_string(Basis::unsupported), "unsupported");
   EXPECT_STREQ(to_string(Isa::avx512), "avx512");
+  EXPECT_STREQ(to_string(Isa::amx), "amx");
 }
 
 }  // namespace

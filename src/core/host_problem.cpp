@@ -1,13 +1,12 @@
-#include "cli/host_problem.h"
+#include "core/host_problem.h"
 
 #include <cmath>
 #include <cstring>
 #include <numbers>
 
-#include "cli/command.h"
 #include "core/numeric.h"
 
-namespace fusedmlp::cli {
+namespace fusedmlp::core {
 namespace {
 
 // SplitMix64 (Steele, Lea, Flood 2014): any seed is a good seed.
@@ -42,7 +41,7 @@ class Random {
 };
 
 void fill_normal(Random& random, DType dtype, void* data, std::int64_t n, float scale) {
-  for (std::int64_t i = 0; i < n; ++i) core::store(dtype, data, i, scale * random.normal());
+  for (std::int64_t i = 0; i < n; ++i) store(dtype, data, i, scale * random.normal());
 }
 
 // Each row gets `count` entries of +-1; the rest is zero.
@@ -50,13 +49,13 @@ void fill_sparse(Random& random, DType dtype, void* data, std::int64_t rows, std
   std::memset(data, 0, static_cast<std::size_t>(rows * cols) * size_of(dtype));
   for (std::int64_t r = 0; r < rows; ++r) {
     for (int i = 0; i < count; ++i) {
-      core::store(dtype, data, r * cols + random.below(cols), random.below(2) == 0 ? -1.0f : 1.0f);
+      store(dtype, data, r * cols + random.below(cols), random.below(2) == 0 ? -1.0f : 1.0f);
     }
   }
 }
 
 void fill_small(Random& random, DType dtype, void* data, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) core::store(dtype, data, i, static_cast<float>(random.below(3) - 1));
+  for (std::int64_t i = 0; i < n; ++i) store(dtype, data, i, static_cast<float>(random.below(3) - 1));
 }
 
 }  // namespace
@@ -124,14 +123,14 @@ HostWeights::HostWeights(const MlpSpec& spec, Data data, std::uint64_t seed, boo
 
 HostWeights HostWeights::duplicate() const {
   HostWeights out;
-  out.memory_ = core::AlignedBuffer(memory_.size());
+  out.memory_ = AlignedBuffer(memory_.size());
   std::memcpy(out.memory_.data(), memory_.data(), memory_.size());
   out.place(spec_, joined_);
   return out;
 }
 
-core::AlignedBuffer make_input(const MlpSpec& spec, std::int64_t tokens, Data data, std::uint64_t seed) {
-  core::AlignedBuffer out(static_cast<std::size_t>(tokens * spec.d_in) * size_of(spec.dtype));
+AlignedBuffer make_input(const MlpSpec& spec, std::int64_t tokens, Data data, std::uint64_t seed) {
+  AlignedBuffer out(static_cast<std::size_t>(tokens * spec.d_in) * size_of(spec.dtype));
   Random random(seed ^ 0x5851f42d4c957f2du);  // not the weights' numbers again
   if (data == Data::integer) {
     fill_small(random, spec.dtype, out.data(), tokens * spec.d_in);
@@ -141,12 +140,12 @@ core::AlignedBuffer make_input(const MlpSpec& spec, std::int64_t tokens, Data da
   return out;
 }
 
-core::AlignedBuffer pack_weights(const core::KernelEntry& entry, const MlpSpec& spec, const MlpWeights& weights,
-                                 const DeviceInfo& device, Executor& executor) {
-  if (entry.layout == nullptr) return {};
-  core::AlignedBuffer out(entry.layout->bytes(spec, device));
-  require(entry.layout->pack(spec, weights, device, out.data(), executor), entry.layout->name);
+Result<AlignedBuffer> pack_weights(const KernelEntry& entry, const MlpSpec& spec, const MlpWeights& weights,
+                                   const DeviceInfo& device, Executor& executor) {
+  if (entry.layout == nullptr) return AlignedBuffer();
+  AlignedBuffer out(entry.layout->bytes(spec, device));
+  if (Status status = entry.layout->pack(spec, weights, device, out.data(), executor); !status) return status;
   return out;
 }
 
-}  // namespace fusedmlp::cli
+}  // namespace fusedmlp::core

@@ -1,4 +1,4 @@
-// Weights and inputs for the CPU, made up here and owned here.
+// Weights and inputs for the CPU, made up here and owned here: what measuring and checking run on.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include "fusedmlp/spec.h"
 #include "fusedmlp/weights.h"
 
-namespace fusedmlp::cli {
+namespace fusedmlp::core {
 
 enum class Data : std::uint8_t {
   normal,   // x and biases ~ N(0, 1), weights ~ N(0, 1 / inputs): no value and no sum leaves any storage's range
@@ -29,15 +29,15 @@ class HostWeights {
 
   MlpSpec spec_;
   bool joined_ = false;
-  core::AlignedBuffer memory_;
+  AlignedBuffer memory_;
   MlpWeights views_;
 };
 
 // [tokens, d_in] in the spec's dtype.
-core::AlignedBuffer make_input(const MlpSpec& spec, std::int64_t tokens, Data data, std::uint64_t seed);
+AlignedBuffer make_input(const MlpSpec& spec, std::int64_t tokens, Data data, std::uint64_t seed);
 
 // The weights in an entry's packed layout; empty where it has none.
-core::AlignedBuffer pack_weights(const core::KernelEntry& entry, const MlpSpec& spec, const MlpWeights& weights,
-                                 const DeviceInfo& device, Executor& executor);
+Result<AlignedBuffer> pack_weights(const KernelEntry& entry, const MlpSpec& spec, const MlpWeights& weights,
+                                   const DeviceInfo& device, Executor& executor);
 
-}  // namespace fusedmlp::cli
+}  // namespace fusedmlp::core

@@ -1,0 +1,219 @@
+// The products of the AMX kernels, 2 x 2 tiles at a time, with the vector work of one block (activation, sums,
+// rounding) done between the tile instructions of the next: both then run side by side. Included under a Highway
+// target by amx_kernels.cpp, with the tile instructions as `Tiles`; tests include it with a model of them.
+
+#if defined(FUSEDMLP_CPU_AMX_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef FUSEDMLP_CPU_AMX_BLOCK_INL_H_
+#undef FUSEDMLP_CPU_AMX_BLOCK_INL_H_
+#else
+#define FUSEDMLP_CPU_AMX_BLOCK_INL_H_
+#endif
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "cpu/amx_kernels.h"
+#include "cpu/vector_math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fusedmlp::cpu {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using AmxFloat = hn::CappedTag<float, 16>;
+inline constexpr std::int64_t kHalf = kPanelWidth / 2;
+
+// Vector work on rows of a pending block, a few at each step of the next one.
+template <class Row>
+class Interleaved {
+ public:
+  Interleaved(const AmxPending& pending, std::int64_t steps)
+      : pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
+  HWY_INLINE void step() {
+    for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) Row::run(pending_);
+  }
+
+ private:
+  AmxPending pending_;  // a copy, kept in registers; all of it is done when the steps are over
+  std::int64_t per_step_;
+};
+
+template <class Row>
+void Finish(AmxPending& pending) {
+  while (pending.rows > 0) Row::run(pending);
+}
+
+// One row of the hidden from its products: 16 values when gated, 32 when plain.
+template <class Tiles, Activation kActivation, bool kGated>
+struct HiddenRow {
+  static HWY_INLINE void run(AmxPending& p) {
+    const AmxFloat d;
+    auto* to = reinterpret_cast<std::uint16_t*>(p.to);
+    constexpr std::int64_t kValues = kGated ? kHalf : kPanelWidth;
+    for (std::int64_t i = 0; i < kValues; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+      const auto z = hn::Add(hn::Load(d, p.c + i), hn::Load(d, p.bias + i));
+      if constexpr (kGated) {
+        const auto up = hn::Add(hn::Load(d, p.c + kHalf + i), hn::Load(d, p.bias + kHalf + i));
+        Tiles::store_bf16(Gated<kActivation>(d, z, up, p.spec->alpha, p.spec->limit), to + i);
+      } else {
+        Tiles::store_bf16(Activate<kActivation>(d, z), to + i);
+      }
+    }
+    p.c += kPanelWidth;
+    p.to += 2 * kTileK;
+    --p.rows;
+  }
+};
+
+// One row of products of the down projection: added to the sums of earlier slices, and either kept there or, with
+// the bias, rounded into y.
+template <class Tiles>
+struct DownRow {
+  static HWY_INLINE void run(AmxPending& p) {
+    const AmxFloat d;
+    alignas(64) std::uint16_t edge[kPanelWidth];
+    const bool whole = p.columns == kPanelWidth;
+    auto* to = whole ? reinterpret_cast<std::uint16_t*>(p.to) : edge;
+    for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+      auto v = hn::Load(d, p.c + i);
+      if (p.sums) v = hn::Add(v, hn::Load(d, p.sums + i));
+      if (p.to) {
+        Tiles::store_bf16(hn::Add(v, hn::Load(d, p.bias + i)), to + i);
+      } else {
+        hn::Store(v, d, p.sums + i);
+      }
+    }
+    if (p.to) {
+      if (!whole) std::memcpy(p.to, edge, static_cast<std::size_t>(p.columns) * sizeof(std::uint16_t));
+      p.to += p.row_bytes;
+    }
+    if (p.sums) p.sums += kPanelWidth;
+    p.c += kPanelWidth;
+    --p.rows;
+  }
+};
+
+// c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `row_work` between.
+template <class Tiles, int kRowTiles, class Work>
+HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, const std::byte* ahead,
+                        std::int64_t ahead_lines, float* c, Work work) {
+  constexpr std::int64_t kRowStride = 2 * kTileK;         // bytes
+  constexpr std::int64_t kPanelStride = 4 * kPanelWidth;  // bytes: a pair of k of 32 columns
+  constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
+  Tiles::template zero<0>();
+  Tiles::template zero<1>();
+  if constexpr (kRowTiles == 2) {
+    Tiles::template zero<2>();
+    Tiles::template zero<3>();
+  }
+  const std::int64_t last = slice.steps - 1;
+  for (std::int64_t s = 0; s <= last; ++s) {
+    const std::int64_t k = backward ? last - s : s;
+    const std::byte* b = k == last ? slice.last : slice.weights + k * kStepBytes;
+    const std::byte* rows = a + k * kRowTiles * kTileBytes;
+    Tiles::template load_once<4>(rows, kRowStride);
+    Tiles::template load<6>(b, kPanelStride);
+    Tiles::template multiply<0, 4, 6>();
+    Tiles::template load<7>(b + kSecond, kPanelStride);
+    Tiles::template multiply<1, 4, 7>();
+    if constexpr (kRowTiles == 2) {
+      Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
+      Tiles::template multiply<2, 5, 6>();
+      Tiles::template multiply<3, 5, 7>();
+    }
+    for (std::int64_t line = 0; line < ahead_lines; ++line) Tiles::prefetch(ahead + 64 * line);
+    ahead += 64 * ahead_lines;
+    work.step();
+  }
+  constexpr std::int64_t kStride = kPanelWidth * static_cast<std::int64_t>(sizeof(float));
+  Tiles::template store<0>(c, kStride);
+  Tiles::template store<1>(c + kHalf, kStride);
+  if constexpr (kRowTiles == 2) {
+    Tiles::template store<2>(c + kTileHeight * kPanelWidth, kStride);
+    Tiles::template store<3>(c + kTileHeight * kPanelWidth + kHalf, kStride);
+  }
+}
+
+// A slice times every pair of rows of the pass. place(pair) says where the products go, as pending work, and
+// `direct` that they are final as they are.
+template <class Tiles, class Row, class Place>
+HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
+  const std::int64_t pairs = pass.rows.pairs();
+  const std::int64_t ahead_lines = ceil_div(slice.ahead_bytes / 64, pairs * slice.steps);
+  const std::byte* ahead = slice.ahead;
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    AmxPending next = place(pair);
+    float* c = pass.blocks + pass.turn * kBlockFloats;
+    if (next.rows == 0) {
+      c = next.sums;  // the first of several slices: its products are the sums
+    } else {
+      next.c = c;
+      pass.turn ^= 1;
+    }
+    const std::byte* a = pass.rows.at(pair, k);
+    if (pass.rows.tiles_in_pair(pair) == 2) {
+      Product<Tiles, 2>(a, slice, pass.backward, ahead, ahead_lines, c, Interleaved<Row>(pass.pending, slice.steps));
+    } else {
+      Product<Tiles, 1>(a, slice, pass.backward, ahead, ahead_lines, c, Interleaved<Row>(pass.pending, slice.steps));
+    }
+    pass.pending = next;
+    pass.pending.finish = &Finish<Row>;
+    pass.backward = !pass.backward;
+    ahead += ahead_lines * 64 * slice.steps;
+  }
+}
+
+template <class Tiles, Activation kActivation, bool kGated>
+void HiddenSlice(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target) {
+  using Row = HiddenRow<Tiles, kActivation, kGated>;
+  SliceOverRows<Tiles, Row>(pass, 0, slice, [&](std::int64_t pair) HWY_ATTR {
+    AmxPending next;
+    next.rows = pass.rows.rows_in_pair(pair);
+    next.bias = target.bias;
+    next.to = target.hidden.at(pair, target.k_tile) + (target.upper_half ? kTileK : 0);
+    next.spec = &pass.spec;
+    return next;
+  });
+}
+
+template <class Tiles, bool kGated, int... kIndex>
+constexpr auto HiddenSliceTable(std::integer_sequence<int, kIndex...>) {
+  return std::array{&HiddenSlice<Tiles, static_cast<Activation>(kIndex), kGated>...};
+}
+
+template <class Tiles>
+void Hidden(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target) {
+  constexpr auto kAll = std::make_integer_sequence<int, kActivationCount>();
+  static constexpr auto kGatedTable = HiddenSliceTable<Tiles, true>(kAll);
+  static constexpr auto kPlainTable = HiddenSliceTable<Tiles, false>(kAll);
+  const auto index = static_cast<std::size_t>(pass.spec.activation);
+  (pass.spec.gated ? kGatedTable : kPlainTable)[index](pass, slice, target);
+}
+
+template <class Tiles>
+void Down(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxDownTarget& target) {
+  SliceOverRows<Tiles, DownRow<Tiles>>(pass, k, slice, [&](std::int64_t pair) HWY_ATTR {
+    AmxPending next;
+    next.sums = target.sums ? target.sums + pair * kBlockFloats : nullptr;
+    if (target.first && !target.last) return next;
+    next.rows = pass.rows.rows_in_pair(pair);
+    if (target.first) next.sums = nullptr;
+    if (target.last) {
+      next.to = target.y + pair * kPairRows * target.row_bytes;
+      next.row_bytes = target.row_bytes;
+      next.columns = target.columns;
+      next.bias = target.bias;
+    }
+    return next;
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fusedmlp::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled include guard

@@ -1,0 +1,165 @@
+// cpu.amx_columns: few tokens. All rows go together as tiles; the threads divide the hidden's columns, then, after
+// one join, the output's. Every weight is read once; nothing is summed across threads, so the bits do not depend on
+// their number.
+#include "core/cost_model.h"
+#include "core/format.h"
+#include "cpu/amx_driver.h"
+#include "cpu/drivers.h"
+#include "cpu/partition.h"
+
+namespace fusedmlp::cpu {
+namespace {
+
+// Beyond this the hidden of all rows outgrows L2, and rows are better divided.
+constexpr std::int64_t kMostTokens = 512;
+
+// Rows that are turned into tiles by the caller alone: below about this much, waking a thread costs more.
+constexpr std::int64_t kPackAloneBytes = 128 << 10;
+
+// Down panels that are worth a slice of their own only when several pairs of rows share it.
+std::int64_t down_k(const AmxBlocking& blocking, std::int64_t tokens, const MlpSpec& spec) {
+  const std::int64_t all = ceil_div(spec.d_hidden, kTileK) * kTileK;
+  return tokens > kPairRows ? std::min(blocking.down_k, all) : all;
+}
+
+struct Layout {
+  Layout(Scratch& scratch, const AmxBlocking& blocking, const core::Query& query, const PackedShape& shape)
+      : x{scratch.bytes(strip_bytes(query.tokens, query.spec.d_in)), query.tokens, ceil_div(query.spec.d_in, kTileK)},
+        hidden{scratch.bytes(strip_bytes(query.tokens, query.spec.d_hidden)), query.tokens,
+               ceil_div(query.spec.d_hidden, kTileK)},
+        biases(query.packed ? nullptr : scratch.floats(AmxJob::bias_floats(shape))),
+        down_k(cpu::down_k(blocking, query.tokens, query.spec)) {}
+
+  AmxStrip x;
+  AmxStrip hidden;
+  float* biases;
+  std::int64_t down_k;
+};
+
+struct TaskScratch {
+  TaskScratch(Scratch& scratch, const core::Query& query, const Layout& layout)
+      : sums(layout.down_k < query.spec.d_hidden ? scratch.floats(layout.hidden.pairs() * kBlockFloats) : nullptr),
+        own(scratch, query, std::max(query.spec.d_in, layout.down_k)) {}
+
+  float* sums;
+  AmxScratch own;
+};
+
+struct Shared {
+  const AmxJob& job;
+  const RunArgs& args;
+  const core::Query& query;
+  const Layout& layout;
+  int tasks;
+  std::byte* scratch;
+  std::size_t scratch_step;
+
+  TaskScratch of(int index) const {
+    Scratch mine(scratch + static_cast<std::size_t>(index) * scratch_step);
+    return {mine, query, layout};
+  }
+};
+
+void pack_rows(const Shared& s, int index, int tasks) {
+  const Range tiles = Split(ceil_div(s.args.tokens, kTileHeight), tasks)[index];
+  pack_strip(static_cast<const std::byte*>(s.args.x), s.args.ldx * 2, s.job.spec.d_in, s.layout.x, tiles.begin,
+             tiles.end);
+}
+
+void pack_task(void* context, int index) {
+  const Shared& s = *static_cast<const Shared*>(context);
+  pack_rows(s, index, s.tasks);
+}
+
+// Whole tiles of the hidden, so that no two threads write to one cache line.
+Range hidden_part(const Shared& s, int index) {
+  const std::int64_t per_tile = kTileK / s.job.shape.columns_per_hidden_panel;
+  const Range tiles = Split(s.layout.hidden.k_tiles, s.tasks)[index];
+  return {tiles.begin * per_tile, std::min(tiles.end * per_tile, s.job.shape.hidden_panels)};
+}
+
+void hidden_task(void* context, int index) {
+  const Shared& s = *static_cast<const Shared*>(context);
+  const TaskScratch task = s.of(index);
+  const AmxTileScope tiles(s.job.kernels, s.args.tokens);
+  const Range panels = hidden_part(s, index);
+  const std::int64_t first_down = down_split(s.job.shape, DType::bf16, s.tasks)[index].begin;
+  const std::byte* ahead = s.job.down.packed() ? s.job.down.address(first_down, 0) : nullptr;
+  if (panels.size() > 0) {
+    hidden_panels(s.job, s.layout.x, panels.begin, panels.end, s.layout.hidden, 0, ahead, task.own);
+  }
+}
+
+void down_task(void* context, int index) {
+  const Shared& s = *static_cast<const Shared*>(context);
+  const TaskScratch task = s.of(index);
+  const AmxTileScope tiles(s.job.kernels, s.args.tokens);
+  const Range panels = down_split(s.job.shape, DType::bf16, s.tasks)[index];
+  const AmxDown down{
+      0, s.job.spec.d_hidden, s.layout.down_k, task.sums, false, static_cast<std::byte*>(s.args.y), s.args.ldy * 2};
+  down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down, nullptr, task.own);
+}
+
+AmxBlocking default_blocking() { return {kMostTokens, 0, 768}; }
+
+std::size_t workspace_bytes(const core::Query& query) { return amx_columns_bytes(default_blocking(), query); }
+
+Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
+  const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
+  run_amx_columns(amx_kernels(), default_blocking(), query, problem, args);
+  return {};
+}
+
+std::string unsupported(const core::Query& query) {
+  if (query.tokens > kMostTokens) {
+    return core::format("for at most {} tokens: the hidden would leave the caches", kMostTokens);
+  }
+  return unsupported_amx(query);
+}
+
+core::Prediction predict(const core::Query& query) {
+  const int threads = core::usable_threads(query.device, query.threads);
+  return amx_prediction(query, threads, static_cast<double>(query.tokens) / threads, 1, 2);
+}
+
+}  // namespace
+
+std::size_t amx_columns_bytes(const AmxBlocking& blocking, const core::Query& query) {
+  Scratch scratch(nullptr);
+  const Layout layout(scratch, blocking, query, PackedShape(query.spec, kAmxLanes));
+  for (int i = 0; i < query.threads; ++i) TaskScratch(scratch, query, layout);
+  return scratch.used();
+}
+
+void run_amx_columns(const AmxKernels& kernels, const AmxBlocking& blocking, const core::Query& query,
+                     const core::Problem& problem, const RunArgs& args) {
+  AmxJob job(problem, kernels);
+  Scratch scratch(args.workspace);
+  const Layout layout(scratch, blocking, query, job.shape);
+  job.set_biases(problem, layout.biases);
+  Scratch measure(nullptr);
+  TaskScratch(measure, query, layout);
+  Shared shared{job,           args,          query,
+                layout,        query.threads, static_cast<std::byte*>(args.workspace) + scratch.used(),
+                measure.used()};
+  if (args.tokens * problem.spec.d_in * 2 <= kPackAloneBytes) {
+    pack_rows(shared, 0, 1);
+  } else {
+    args.executor->parallel(shared.tasks, &pack_task, &shared);
+  }
+  args.executor->parallel(shared.tasks, &hidden_task, &shared);
+  args.executor->parallel(shared.tasks, &down_task, &shared);
+}
+
+const core::KernelEntry& amx_columns_kernel() {
+  static const core::KernelEntry entry{"cpu.amx_columns",
+                                       "AMX: all rows at once, threads divide the hidden's and the output's columns",
+                                       &panel_layout(),
+                                       &unsupported,
+                                       &workspace_bytes,
+                                       &predict,
+                                       &run};
+  return entry;
+}
+
+}  // namespace fusedmlp::cpu
