@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -233,7 +234,11 @@ def _measure(
 
 def _measured_rates(threads: int) -> dict[str, Any]:
     """What this machine reaches now, on as many threads: FLOP/s by dtype, bytes/s by level, sizes of the caches."""
-    command = [str(Path(sys.executable).with_name("fusedmlp")), "info", "--measure", "--json", "-"]
+    beside = str(Path(sys.executable).parent)
+    program = shutil.which("fusedmlp", path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    if program is None:
+        sys.exit(f"error: the command fusedmlp is neither in {beside} nor on PATH: install the wheel")
+    command = [program, "info", "--measure", "--json", "-"]
     device = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)[
         "devices"
     ][0]
