@@ -89,6 +89,14 @@ struct MlpRow {
   std::vector<double> starts_us;   // of each instance, from the trace's first device event
 };
 
+// All device events of one name (on a CPU-only trace: all ops of one name that call no other).
+struct NameTotal {
+  std::string name;     // as in the trace
+  std::string decoded;  // in words; empty: name not known
+  std::int64_t count = 0;
+  double us = 0;  // sum of durations
+};
+
 // A known or estimated device, as the analysis used it.
 struct AnalyzedDevice {
   std::string name;
@@ -109,7 +117,8 @@ struct Analysis {
   double predicted_saving_us = 0;  // instances x saving over the `fuse` rows
   Breakdown breakdown;             // of all MLPs, summed over instances
   AnalyzedDevice used;
-  std::vector<MlpRow> mlps;  // most time first
+  std::vector<MlpRow> mlps;       // most time first
+  std::vector<NameTotal> totals;  // the whole trace by name, most time first
 };
 
 // Reads .json or .json.gz. A damaged or cut file gives what was read and a warning; what is no trace is a Status.
@@ -133,6 +142,7 @@ struct Comparison {
   std::vector<KernelChange> kernels;  // those whose count or time differ, largest difference first
 };
 
+Comparison compare(Analysis a, Analysis b);
 Result<Comparison> compare(const std::string& path_a, const std::string& path_b, const AnalyzeOptions& options = {});
 
 // What a kernel's name says, in words; code `unsupported` when the name is not known.

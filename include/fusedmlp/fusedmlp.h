@@ -1,6 +1,7 @@
 // Everything of the public C++ API.
 #pragma once
 
+#include "fusedmlp/analysis.h"
 #include "fusedmlp/device.h"
 #include "fusedmlp/packed.h"
 #include "fusedmlp/plan.h"
