@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fusedmlp::trace {
 
@@ -23,13 +24,22 @@ enum class Family : std::uint8_t {
   cudnn,
   flash,
   rocm_gemm,  // Cijk_...
-  serving,    // vLLM, SGLang: act_and_mul, MoE
+  serving,    // vLLM, SGLang, TensorRT-LLM, FlashInfer, AITER: act_and_mul, MoE
   fusedmlp,   // this library's own
-  other,      // known, but none of these
+  liger,
+  cute_dsl,  // QuACK and other CuTe DSL kernels
+  deep_gemm,
+  nccl,
+  memory,  // Memcpy and Memset records of the profiler
+  other,   // known, but none of these
 };
+
+const char* to_string(Family family) noexcept;
 
 // What it computes, as far as the name proves it.
 enum class Work : std::uint8_t { unknown, gemm, gemv, splitk_reduce, elementwise, reduce, copy, attention, moe, mlp };
+
+const char* to_string(Work work) noexcept;
 
 struct KernelName {
   Family family = Family::unknown;
@@ -42,13 +52,19 @@ struct KernelName {
   std::optional<std::string> layout;    // "tn", "nn", ...
   std::optional<std::string> schedule;  // "cooperative", "pingpong", "stream-k", ...
   bool split_k = false;
+  bool grouped = false;                   // several products of different sizes, as in MoE
+  bool backward = false;                  // proven by the name
   bool fused_bias = false;                // proven by the name
   std::optional<std::string> activation;  // "gelu", "silu", "relu", ...: proven to be computed, not a capability
-  bool multiplies = false;                // element-wise product (gated)
-  std::string words;                      // one sentence for a person; empty when unknown
+  bool multiplies = false;                // element-wise product of two tensors (gated)
+  // Element-wise operations that the name lists, in its order, by their ATen names: "mul", "mul_scalar", "add",
+  // "add_scalar", "pow2", "pow3", "pow", "tanh", "sigmoid", "clamp", "copy", "cast", "gelu", "mm", ...
+  std::vector<std::string> ops;
+  std::string words;  // one sentence for a person; empty when unknown
 };
 
-// Mangled and demangled forms. Never fails: an unknown name has Family::unknown.
+// Mangled and demangled forms. Never fails: an unknown name has Family::unknown. An `activation` of "gelu" is the
+// erf form where ATen's or vLLM's name says so, and either form where only an op's name is known (Inductor).
 KernelName decode(std::string_view name);
 
 }  // namespace fusedmlp::trace
