@@ -56,7 +56,7 @@ struct KernelName {
   bool backward = false;                  // proven by the name
   bool fused_bias = false;                // proven by the name
   std::optional<std::string> activation;  // "gelu", "silu", "relu", ...: proven to be computed, not a capability
-  bool multiplies = false;                // element-wise product of two tensors (gated)
+  bool multiplies = false;                // element-wise product of two tensors (gated): proven; Inductor: see ops
   // Element-wise operations that the name lists, in its order, by their ATen names: "mul", "mul_scalar", "add",
   // "add_scalar", "pow2", "pow3", "pow", "tanh", "sigmoid", "clamp", "copy", "cast", "gelu", "mm", ...
   std::vector<std::string> ops;

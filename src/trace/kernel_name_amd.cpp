@@ -53,9 +53,9 @@ bool tensile(std::string_view text, Draft& draft) {
     tail = tokens[i];
     if (take(tail, "ISA") && number(tail)) draft.notes.push_back(core::format("for gfx{}", tail));
     if (tokens[i] == "Bias") {
-      draft.notes.emplace_back("its epilogue can add a bias, which does not prove that it did");
+      draft.notes.emplace_back("its epilogue can do bias: no proof that it did");
     }
-    if (tokens[i] == "HA") draft.notes.emplace_back("its epilogue can apply an activation, likewise");
+    if (tokens[i] == "HA") draft.notes.emplace_back("its epilogue can do an activation: no proof that it did");
     if (tokens[i] == "GG") name.grouped = true;
   }
   draft.what = lt ? "hipBLASLt matrix product (Tensile)" : "rocBLAS matrix product (Tensile)";

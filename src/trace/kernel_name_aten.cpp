@@ -36,6 +36,7 @@ constexpr Functor kFunctors[] = {
     {"tanh_kernel_cuda", "tanh", "tanh", kElementwise, "tanh"},
     {"leaky_relu_backward", "leaky_relu_backward", "leaky_relu", kElementwise, "gradient of leaky ReLU"},
     {"leaky_relu_kernel", "leaky_relu", "leaky_relu", kElementwise, "leaky ReLU"},
+    {"prelu_kernel", "prelu", "prelu", kElementwise, "PReLU"},
     {"hardswish_kernel", "hardswish", "hardswish", kElementwise, "hard swish"},
     {"softplus_kernel", "softplus", "softplus", kElementwise, "softplus"},
     {"mish_kernel", "mish", "mish", kElementwise, "Mish"},
@@ -179,9 +180,7 @@ void refine(std::string_view text, const Functor& functor, Draft& draft) {
 }
 
 // Which loop runs the functor.
-bool is_loop(std::string_view text) {
-  return contains(text, "elementwise_kernel") || contains(text, "_elementwise") || contains(text, "glu_kernel");
-}
+bool is_loop(std::string_view text) { return contains(text, "elementwise_kernel") || contains(text, "_elementwise"); }
 
 }  // namespace
 

@@ -2,6 +2,8 @@
 //
 // Sources: the names of profiler traces on H100 and H200 beside the ops that launched them; public profiles (vLLM,
 // SGLang, TensorRT) for fp16, fp8, fp4, Volta, Turing, Ada and Blackwell names.
+#include <algorithm>
+
 #include "core/format.h"
 #include "trace/kernel_name_parts.h"
 
@@ -44,10 +46,11 @@ bool nvjet_word(std::string_view token, Draft& draft) {
     name.fused_bias = true;
   } else if (token == "coopA" || token == "coopB") {
     name.schedule = "cooperative";
+  } else if (token == "bz") {  // in every name, meaning not public
   } else if (token == "2cta") {
     draft.notes.emplace_back("two CTAs share a product");
   } else if (token == "h" || token == "v") {
-    draft.notes.emplace_back(token == "h" ? "tiles go along rows first" : "tiles go along columns first");
+    draft.notes.push_back(core::format("raster {}", token));
   } else {
     return false;
   }
@@ -80,6 +83,7 @@ bool nvjet(std::string_view text, Draft& draft) {
       rest += token;
     }
   }
+  if (!name.dtype && !name.tile_m) return false;
   if (!rest.empty()) draft.notes.push_back(core::format("not interpreted: {}", rest));
   return true;
 }
@@ -103,11 +107,10 @@ bool type_pair(std::string_view token, std::string& first, std::string& second) 
 void note_capability(std::string_view text, Draft& draft) {
   for (const char* word : {"relu", "gelu"}) {
     if (contains(text, word)) {
-      draft.notes.push_back(core::format("its epilogue can apply {}, which does not prove that it did", word));
+      draft.notes.push_back(core::format("its epilogue can do {}: no proof that it did", word));
     }
   }
-  if (contains(text, "_bias"))
-    draft.notes.emplace_back("its epilogue can add a bias, which does not prove that it did");
+  if (contains(text, "_bias")) draft.notes.emplace_back("its epilogue can do bias: no proof that it did");
 }
 
 }  // namespace
@@ -137,9 +140,13 @@ bool xmma(std::string_view text, Draft& draft) {
     } else if (tail = token; take(tail, "stage") && number(tail)) {
       name.stages = number(tail);
     } else if (tail = token; take(tail, "warpgroupsize") && dims(tail, 3, tile)) {
-      draft.notes.push_back(core::format("{} warpgroups a tile", tile[0] * tile[1] * tile[2]));
+      if (tile[0] * tile[1] * tile[2] > 1) {
+        draft.notes.push_back(core::format("{} warpgroups a tile", tile[0] * tile[1] * tile[2]));
+      }
     } else if (tail = token; take(tail, "warpsize") && dims(tail, 3, tile)) {
-      draft.notes.push_back(core::format("{} warps a tile", tile[0] * tile[1] * tile[2]));
+      if (tile[0] * tile[1] * tile[2] > 1) {
+        draft.notes.push_back(core::format("{} warps a tile", tile[0] * tile[1] * tile[2]));
+      }
     } else if (token == "ffma") {
       draft.notes.emplace_back("on ordinary fp32 units, not on tensor cores");
     } else if (token == "splitK" || token == "splitk") {
@@ -264,15 +271,18 @@ bool cublas_small(std::string_view text, Draft& draft) {
     // In cublasLt::, internal:: or no namespace; a longer word is another kernel.
     if (at > 0 && function[at - 1] != ':' && function[at - 1] != ' ') continue;
     const bool qualified = contains(function, "cublas") || contains(function, "internal::") || at == 0;
-    if (!qualified) continue;
+    if (!qualified || (kernel.name == "dot_kernel" && !contains(text, "cublas"))) continue;
     draft.name.family = kernel.family;
     draft.name.work = kernel.work;
-    draft.name.split_k = kernel.work == Work::splitk_reduce;
+    draft.name.split_k = kernel.family == Family::splitk_reduce;
     draft.what = kernel.what;
     if (kernel.name.starts_with("gemmSN_TN")) draft.name.layout = "tn";
     if (kernel.name.starts_with("gemmSN_NN")) draft.name.layout = "nn";
-    draft.name.dtype = first_dtype(text, text.find('<') == std::string_view::npos ? text.size() : text.find('<'));
-    if (kernel.work == Work::splitk_reduce && kernel.family == Family::splitk_reduce) {
+    // The operands' type is in the parameters' type; the first template argument may be the sum's.
+    std::size_t types = text.find("TensorStridedBatched<");
+    if (types == std::string_view::npos) types = text.find('<');
+    draft.name.dtype = first_dtype(text, std::min(types, text.size()));
+    if (kernel.family == Family::splitk_reduce) {
       // float first is the type of the sums; the operands' type, if another one is there, is the result's.
       const std::string_view arguments = template_arguments(text, "splitKreduce_kernel");
       for (const std::string_view argument : split(arguments, ',')) {

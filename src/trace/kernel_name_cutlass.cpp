@@ -18,7 +18,7 @@ bool is_gemm(std::string_view token) { return token.ends_with("gemm"); }
 void note_epilogue(std::string_view token, Draft& draft) {
   for (const char* word : {"relu", "gelu", "dgelu", "silu", "bias"}) {
     if (token == word) {
-      draft.notes.push_back(core::format("its epilogue can do {}, which does not prove that it did", word));
+      draft.notes.push_back(core::format("its epilogue can do {}: no proof that it did", word));
     }
   }
 }
@@ -185,20 +185,23 @@ bool by_types(std::string_view text, Draft& draft) {
   return true;
 }
 
-// The generated name inside text, from `start` to its end.
+// The generated name inside text: from `start` to its end, where what follows `start` is one of a generator's words.
 std::string_view generated_name(std::string_view text, std::string_view start) {
-  const std::size_t at = text.find(start);
-  if (at == std::string_view::npos) return {};
-  text.remove_prefix(at);
-  return text.substr(0, text.find_first_of("<>(): ,"));
+  for (std::size_t at = text.find(start); at != std::string_view::npos; at = text.find(start, at + 1)) {
+    std::string_view rest = text.substr(at + start.size());
+    const bool digit = !rest.empty() && rest.front() >= '0' && rest.front() <= '9';
+    if (!digit && !rest.starts_with("tensorop_") && !rest.starts_with("simt_") && !rest.starts_with("sm")) continue;
+    return rest.substr(0, rest.find_first_of("<>(): ,"));
+  }
+  return {};
 }
 
 }  // namespace
 
 bool cutlass3(std::string_view text, Draft& draft) {
-  std::string_view name = generated_name(text, "cutlass3x_");
+  const std::string_view name = generated_name(text, "cutlass3x_");
   bool known = false;
-  if (take(name, "cutlass3x_")) {
+  if (!name.empty()) {
     known = generated3(name, draft);
   } else if (contains(text, "device_kernel") && contains(text, "cutlass") &&
              (contains(text, "GemmUniversal") || contains(text, "CollectiveMma") || contains(text, "GemmKernel"))) {
@@ -209,10 +212,9 @@ bool cutlass3(std::string_view text, Draft& draft) {
 }
 
 bool cutlass2(std::string_view text, Draft& draft) {
-  std::string_view name = generated_name(text, "cutlass_");
+  const std::string_view name = generated_name(text, "cutlass_");
   bool known = false;
-  if (take(name, "cutlass_") && (name.starts_with("tensorop_") || name.starts_with("simt_") ||
-                                 (!name.empty() && name.front() >= '0' && name.front() <= '9'))) {
+  if (!name.empty()) {
     known = generated2(name, draft);
   } else if (text.starts_with("cutlass::Kernel") && contains(text, "gemm::kernel::")) {
     draft.name.work = Work::gemm;

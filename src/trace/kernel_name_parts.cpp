@@ -13,10 +13,9 @@ struct TypeName {
   const char* dtype;
 };
 
-// C++ element types and the short codes of kernel generators. Longer texts stand before their parts.
+// C++ element types, without their namespaces, and the short codes of kernel generators.
 constexpr TypeName kTypes[] = {
-    {"c10::BFloat16", "bf16"},
-    {"cutlass::bfloat16_t", "bf16"},
+    {"BFloat16", "bf16"},
     {"__nv_bfloat16", "bf16"},
     {"__hip_bfloat16", "bf16"},
     {"hip_bfloat16", "bf16"},
@@ -25,18 +24,16 @@ constexpr TypeName kTypes[] = {
     {"bfloat16", "bf16"},
     {"Bfloat16", "bf16"},
     {"bf16", "bf16"},
-    {"c10::Half", "fp16"},
-    {"cutlass::half_t", "fp16"},
+    {"Half", "fp16"},
     {"__half", "fp16"},
     {"half_t", "fp16"},
     {"half", "fp16"},
     {"fp16", "fp16"},
     {"f16", "fp16"},
-    {"cutlass::tfloat32_t", "tf32"},
     {"tfloat32_t", "tf32"},
     {"tf32", "tf32"},
-    {"c10::Float8_e4m3fn", "fp8"},
-    {"c10::Float8_e5m2", "fp8"},
+    {"Float8_e4m3fn", "fp8"},
+    {"Float8_e5m2", "fp8"},
     {"__nv_fp8_e4m3", "fp8"},
     {"__nv_fp8_e5m2", "fp8"},
     {"float_e4m3_t", "fp8"},
@@ -107,6 +104,7 @@ bool dims(std::string_view token, int count, int* out) {
 }
 
 std::optional<std::string> dtype_of(std::string_view token) {
+  if (const std::size_t at = token.rfind(':'); at != std::string_view::npos) token.remove_prefix(at + 1);
   const auto* const found = std::find_if(std::begin(kTypes), std::end(kTypes),
                                          [token](const TypeName& type) { return type.text == token; });
   if (found == std::end(kTypes)) return {};

@@ -143,7 +143,7 @@ bool trtllm_gen(std::string_view text, Draft& draft) {
     }
   }
   name.family = Family::serving;
-  name.grouped = contains(text, "_bN_") || contains(text, "dynB");
+  name.grouped = contains(text, "dynB");  // rows counted on the device, as for experts
   name.work = name.grouped ? Work::moe : Work::gemm;
   draft.what = "TensorRT-LLM batched matrix product (trtllm-gen)";
   return true;

@@ -143,14 +143,15 @@ void read_ops(std::string_view text, Draft& draft) {
     }
     if (is_product(op)) name.work = Work::gemm;
     if (op == "flex_attention") name.work = Work::attention;
-    if (op == "mul" || op == "mul_") name.multiplies = true;
     if (op == "_to_copy") draft.notes.emplace_back("casts or copies");
   }
   if (activations > 1) {  // mul-sigmoid-mul and tanh chains have one; two are told apart by ops alone
     name.activation.reset();
     draft.notes.emplace_back("more than one activation");
   }
-  if (name.multiplies) draft.notes.emplace_back("a product of tensors or by a number: the name does not say which");
+  if (std::find(name.ops.begin(), name.ops.end(), "mul") != name.ops.end()) {
+    draft.notes.emplace_back("mul of two tensors or by a number: the name does not say which");
+  }
 }
 
 }  // namespace
