@@ -84,9 +84,9 @@ TEST(KernelName, CutNamesAreReadAsFarAsTheyGo) {
   EXPECT_EQ(decode(whole).tile_k, 64);
   for (std::size_t length = 0; length <= whole.size(); ++length) {
     const KernelName name = decode(whole.substr(0, length));
-    if (name.tile_m) EXPECT_EQ(*name.tile_m, 64) << length;
-    if (name.stages) EXPECT_EQ(*name.stages, 5) << length;
-    if (name.dtype) EXPECT_EQ(*name.dtype, "bf16") << length;
+    EXPECT_EQ(name.tile_m.value_or(64), 64) << length;
+    EXPECT_EQ(name.stages.value_or(5), 5) << length;
+    EXPECT_EQ(name.dtype.value_or("bf16"), "bf16") << length;
   }
 }
 
