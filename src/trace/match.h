@@ -27,9 +27,15 @@ struct Instance {
   Phase phase = Phase::forward;
   std::optional<std::int64_t> experts, top_k;
   double confidence = 0;
-  std::vector<Part> parts;  // in order of start
+  std::vector<Part> parts;  // in order of start; memcpys and memsets among them
 };
 
-std::vector<Instance> match(const Trace& trace, const Joined& joined);
+struct Matches {
+  std::vector<Instance> instances;    // in order of start within a thread or stream
+  std::vector<std::string> warnings;  // what was left out and why
+};
+
+// Linear in the number of events.
+Matches match(const Trace& trace, const Joined& joined);
 
 }  // namespace fusedmlp::trace
