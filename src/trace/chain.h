@@ -19,10 +19,10 @@ struct Run {
   bool fused = false;              // generated or packed code: counts are lower bounds
   bool half = false;               // a kernel that reads gate and up from one tensor
   bool bias = false;
-  bool steps = false;              // there is at least one step
+  bool steps = false;  // there is at least one step
   int count[kStepCount] = {};
-  std::int64_t elements = -1;      // of the pointwise nodes, where they agree and say so; else -1
-  bool mixed = false;              // they do not agree
+  std::int64_t elements = -1;  // of the pointwise nodes, where they agree and say so; else -1
+  bool mixed = false;          // they do not agree
 
   int of(Step step) const { return count[static_cast<int>(step)]; }
 };

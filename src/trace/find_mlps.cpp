@@ -89,8 +89,12 @@ class Finder {
     *chain = joined(after, *chain);
     if (chain->product == Product::no || !covers(after, gate, gate.n)) return false;
     if (after.split && !has_shape(gate)) return false;
-    add({.activation = chain->activation, .gated = true, .gate = products_[i], .up = products_[i + 1],
-         .down = products_[i + 2], .confidence = chain->confidence},
+    add({.activation = chain->activation,
+         .gated = true,
+         .gate = products_[i],
+         .up = products_[i + 1],
+         .down = products_[i + 2],
+         .confidence = chain->confidence},
         i, 3);
     return true;
   }
@@ -104,8 +108,12 @@ class Finder {
     if (!only_multiplies(after) || !covers(between, gate, gate.n) || !covers(after, gate, gate.n)) return false;
     const std::optional<Chain> chain = recognise(between);
     if (!chain || chain->product == Product::yes) return false;
-    add({.activation = chain->activation, .gated = true, .gate = products_[i], .up = products_[i + 1],
-         .down = products_[i + 2], .confidence = chain->confidence},
+    add({.activation = chain->activation,
+         .gated = true,
+         .gate = products_[i],
+         .up = products_[i + 1],
+         .down = products_[i + 2],
+         .confidence = chain->confidence},
         i, 3);
     return true;
   }
@@ -126,8 +134,12 @@ class Finder {
       chain->confidence *= 0.8;
     }
     if (!covers(between, both, down.k)) return false;
-    add({.activation = chain->activation, .gated = true, .gate = products_[i], .packed = true,
-         .down = products_[i + 1], .confidence = chain->confidence},
+    add({.activation = chain->activation,
+         .gated = true,
+         .gate = products_[i],
+         .packed = true,
+         .down = products_[i + 1],
+         .confidence = chain->confidence},
         i, 2);
     return true;
   }
@@ -146,7 +158,9 @@ class Finder {
     }
     // A square gate whose up is there and whose down is cut off.
     if (same_shape(up, down) && has_shape(up) && only_multiplies(runs_[i + 1]) && !exists(i + 2)) return false;
-    add({.activation = chain->activation, .gate = products_[i], .down = products_[i + 1],
+    add({.activation = chain->activation,
+         .gate = products_[i],
+         .down = products_[i + 1],
          .confidence = chain->confidence},
         i, 2);
     return true;
@@ -174,7 +188,8 @@ class Finder {
     for (std::size_t p = i; p < i + count; ++p) {
       const Run& run = runs_[p];
       const bool last = p + 1 == i + count;
-      any |= product(p).bias || (!last && run.bias) || (last && candidate.last > candidate.down && adds_row(candidate.last));
+      any |= product(p).bias || (!last && run.bias) ||
+             (last && candidate.last > candidate.down && adds_row(candidate.last));
       all_known &= product(p).bias_known;
       // Generated code names a bias, a residual and an activation's own sum alike.
       if (!last && run.fused && run.of(Step::add) > 0) all_known = false;
@@ -192,7 +207,8 @@ class Finder {
   // Casts in the same aten::linear come before its product; in a replay, the copy of a bias.
   std::size_t first_node(std::size_t at) const {
     const std::uint32_t group = nodes_[at].group;
-    while (at > 0 && nodes_[at - 1].op_class == OpClass::copy && group != kNone && nodes_[at - 1].group == group) --at;
+    while (at > 0 && nodes_[at - 1].op_class == OpClass::copy && group != kNone && nodes_[at - 1].group == group)
+      --at;
     return at;
   }
 

@@ -57,7 +57,8 @@ std::optional<Steps> steps_of(std::string_view activation) {
 }  // namespace
 
 KernelKind kernel_kind(std::string_view name) {
-  KernelKind result{.decoded = decode(name)};
+  KernelKind result;
+  result.decoded = decode(name);
   const KernelName& decoded = result.decoded;
   OpKind& kind = result.kind;
   kind.op_class = OpClass::boundary;

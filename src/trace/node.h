@@ -25,11 +25,11 @@ struct Node {
   bool fused = false;
   bool half = false;
   bool is_op = false;
-  bool works = false;    // has device events; on a CPU-only trace: does more than hand on a view
-  bool experts = false;  // a product over experts, or one of many
-  bool reduce = false;   // ends a split-K product
-  bool compiled = false; // inside a compiled graph: CPU code there leaves no events of its own
-  bool routed = false;   // its kernels were found by graph node or sequence
+  bool works = false;     // has device events; on a CPU-only trace: does more than hand on a view
+  bool experts = false;   // a product over experts, or one of many
+  bool reduce = false;    // ends a split-K product
+  bool compiled = false;  // inside a compiled graph: CPU code there leaves no events of its own
+  bool routed = false;    // its kernels were found by graph node or sequence
   bool bias_known = false;
   bool bias = false;
   Number number = Number::unknown;
@@ -41,7 +41,7 @@ struct Node {
 };
 
 struct Lane {
-  std::string name;      // thread or stream, for messages
+  std::string name;  // thread or stream, for messages
   std::uint32_t pid = kNone;
   bool kernels = false;  // of kernels alone
   std::vector<Node> nodes;

@@ -31,7 +31,8 @@ const Dims* input(const Shapes* shapes, int index) {
   return dims.empty() ? nullptr : &dims;
 }
 
-void read_product(const Shapes* shapes, const Shapes* strides, std::string_view name, const OpKind& kind, Node& node) {
+void read_product(const Shapes* shapes, const Shapes* strides, std::string_view name, const OpKind& kind,
+                  Node& node) {
   const Dims* left = input(shapes, kind.a);
   const Dims* right = input(shapes, kind.b);
   if (left != nullptr && right != nullptr) {
@@ -91,7 +92,8 @@ void read_pointwise(const Shapes* shapes, std::string_view concrete, const OpKin
     if (is_number(exponent, 2)) node.steps = bit(Step::square);
     return;
   }
-  const bool two = kind.steps == bit(Step::multiply) || kind.steps == bit(Step::add) || kind.steps == bit(Step::scale);
+  const bool two =
+      kind.steps == bit(Step::multiply) || kind.steps == bit(Step::add) || kind.steps == bit(Step::scale);
   if (!two || shapes->size() < 2) return;
   const Dims& a = (*shapes)[0];
   const Dims& b = (*shapes)[1];
@@ -152,6 +154,9 @@ void read_arguments(const Trace& trace, const OpArgs& args, std::string_view nam
       if (const Dims* scores = input(shapes, 0)) {
         node.width = scores->back();
         node.elements = elements(*scores);
+        const std::string_view chosen = list_item(concrete, 1);
+        std::int64_t top_k = 0;
+        if (std::from_chars(chosen.data(), chosen.data() + chosen.size(), top_k).ec == std::errc()) node.k = top_k;
       }
       break;
     default: break;

@@ -128,7 +128,8 @@ class Builder {
     }
     Node node = kernel_node(link, event);
     if (routed && owner != kNone) inherit(nodes_[owner], node);
-    const bool graph = link.runtime != kNone && contains(trace_.text(trace_.events[link.runtime].name), "GraphLaunch");
+    const bool graph =
+        link.runtime != kNone && contains(trace_.text(trace_.events[link.runtime].name), "GraphLaunch");
     owner_of_link_.push_back(static_cast<std::uint32_t>(nodes_.size()));
     if (link.runtime != kNone && !graph && !routed) {
       const Event& call = trace_.events[link.runtime];
@@ -177,7 +178,8 @@ class Builder {
   }
 
   void push(const Node& node, std::uint32_t pid, std::uint32_t tid, bool kernels) {
-    const std::uint64_t key = (static_cast<std::uint64_t>(pid) << 33) ^ (static_cast<std::uint64_t>(tid) << 1) ^ kernels;
+    const std::uint64_t key =
+        (static_cast<std::uint64_t>(pid) << 33) ^ (static_cast<std::uint64_t>(tid) << 1) ^ kernels;
     const auto [at, fresh] = lane_index_.try_emplace(key, result_.lanes.size());
     if (fresh) {
       Lane lane;

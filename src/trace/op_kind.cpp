@@ -80,16 +80,47 @@ constexpr Named kOps[] = {
 
 // Ops that launch nothing: no boundary, whatever stands between.
 constexpr std::string_view kViews[] = {
-    "_assert_async",   "_local_scalar_dense", "_reshape_alias", "_unsafe_view", "alias",        "as_strided",
-    "broadcast_tensors", "broadcast_to",      "detach",         "empty",        "empty_like",   "empty_strided",
-    "expand",          "expand_as",           "flatten",        "is_nonzero",   "item",         "lift_fresh",
-    "mT",              "movedim",             "narrow",         "new_empty",    "numpy_T",      "permute",
-    "resize",          "resolve_conj",        "resolve_neg",    "result_type",  "select",       "set",
-    "squeeze",         "swapaxes",            "t",              "transpose",    "unflatten",    "unsqueeze",
-    "view",            "view_as",
+    "_assert_async",
+    "_local_scalar_dense",
+    "_reshape_alias",
+    "_unsafe_view",
+    "alias",
+    "as_strided",
+    "broadcast_tensors",
+    "broadcast_to",
+    "detach",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "expand",
+    "expand_as",
+    "flatten",
+    "is_nonzero",
+    "item",
+    "lift_fresh",
+    "mT",
+    "movedim",
+    "narrow",
+    "new_empty",
+    "numpy_T",
+    "permute",
+    "resize",
+    "resolve_conj",
+    "resolve_neg",
+    "result_type",
+    "select",
+    "set",
+    "squeeze",
+    "swapaxes",
+    "t",
+    "transpose",
+    "unflatten",
+    "unsqueeze",
+    "view",
+    "view_as",
 };
-constexpr std::string_view kSplits[] = {"slice", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk",
-                                        "unsafe_split"};
+constexpr std::string_view kSplits[] = {"slice",  "split",        "split_with_sizes", "tensor_split",
+                                        "unbind", "unsafe_chunk", "unsafe_split"};
 
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
@@ -135,7 +166,8 @@ OpKind op_kind(std::string_view name) {
   if (base.size() > 1 && base.back() == '_') base.remove_suffix(1);
   if (is_one_of(base, kViews)) return plain(OpClass::view);
   if (is_one_of(base, kSplits)) return plain(OpClass::split);
-  const auto* found = std::find_if(std::begin(kOps), std::end(kOps), [&](const Named& op) { return op.name == base; });
+  const auto* found =
+      std::find_if(std::begin(kOps), std::end(kOps), [&](const Named& op) { return op.name == base; });
   if (found != std::end(kOps)) return found->kind;
   // An ATen op that is not listed computes something; other ops are only what their children are.
   return plain(aten ? OpClass::boundary : OpClass::container);
@@ -207,7 +239,8 @@ OpKind generated_kind(std::string_view name) {
   std::string_view rest = name.substr(at + 6);
   Steps steps = 0;
   while (!rest.empty()) {
-    while (!rest.empty() && rest.front() == '_' && rest.rfind("_to_copy", 0) != 0 && rest.rfind("_unsafe_view", 0) != 0) {
+    while (!rest.empty() && rest.front() == '_' && rest.rfind("_to_copy", 0) != 0 &&
+           rest.rfind("_unsafe_view", 0) != 0) {
       rest.remove_prefix(1);
     }
     if (!rest.empty() && rest.front() >= '0' && rest.front() <= '9') break;  // the kernel's number ends the name

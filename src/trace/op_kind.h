@@ -14,15 +14,15 @@ enum class Step : std::uint8_t {
   sigmoid,
   tanh,
   erf,
-  glu,      // sigmoid(half) * other half
-  multiply, // two tensors
-  scale,    // by a scalar
-  add,      // two tensors
-  shift,    // by a scalar
+  glu,       // sigmoid(half) * other half
+  multiply,  // two tensors
+  scale,     // by a scalar
+  add,       // two tensors
+  shift,     // by a scalar
   square,
-  power,    // another exponent, or one that is not known
+  power,  // another exponent, or one that is not known
   clamp,
-  bias,     // adds a row
+  bias,  // adds a row
 };
 inline constexpr int kStepCount = 15;
 
@@ -35,19 +35,19 @@ enum class OpClass : std::uint8_t {
   split,      // a view that cuts a packed gate and up apart
   gemm,
   pointwise,
-  copy,       // casts, copies, dropout: carries the hidden on unchanged
-  gather,     // rows picked or put back: routing of experts
+  copy,    // casts, copies, dropout: carries the hidden on unchanged
+  gather,  // rows picked or put back: routing of experts
   top_k,
-  whole,      // an MLP, or the experts of one, in one op
-  boundary,   // anything else that computes: no MLP goes across
+  whole,     // an MLP, or the experts of one, in one op
+  boundary,  // anything else that computes: no MLP goes across
 };
 
 struct OpKind {
   OpClass op_class = OpClass::container;
-  Steps steps = 0;        // pointwise and gemm (epilogue)
-  bool fused = false;     // generated code: the steps' order and number are not known
-  bool half = false;      // reads gate and up from one tensor: silu_and_mul
-  bool bias_named = false;  // the name has an addmm in it
+  Steps steps = 0;                     // pointwise and gemm (epilogue)
+  bool fused = false;                  // generated code: the steps' order and number are not known
+  bool half = false;                   // reads gate and up from one tensor: silu_and_mul
+  bool bias_named = false;             // the name has an addmm in it
   std::int8_t a = -1, b = -1, c = -1;  // gemm: which inputs are left [m, k], right [k, n] and bias; -1: none
   bool transposed = false;             // gemm: right is [n, k]
 };
