@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fusedmlp/analysis.h"
+#include "trace/assess.h"
 #include "trace/interval_union.h"
 #include "trace/join.h"
 #include "trace/kernel_name.h"
@@ -103,6 +104,21 @@ void add_device(const Trace& trace, Analysis& analysis) {
   analysis.device = (found != trace.devices.end() ? *found : trace.devices.front()).name;
 }
 
+// The sums over rows. A saving is compared with what the MLP holds up: the whole span where the GPU waits.
+void add_row(const MlpRow& row, Analysis& analysis) {
+  const double count = static_cast<double>(row.instances);
+  analysis.mlp_us += count * row.us_per_instance;
+  if (row.verdict == Verdict::fuse && row.predicted_us) {
+    const double now = row.regime == Regime::overhead ? row.span_us_per_instance : row.us_per_instance;
+    analysis.predicted_saving_us += count * std::max(0.0, now - *row.predicted_us);
+  }
+  for (double Breakdown::*part :
+       {&Breakdown::gemm_us, &Breakdown::intermediate_us, &Breakdown::other_us, &Breakdown::launch_gap_us,
+        &Breakdown::sync_gap_us, &Breakdown::warmup_gap_us, &Breakdown::other_gap_us}) {
+    analysis.breakdown.*part += count * row.breakdown.*part;
+  }
+}
+
 }  // namespace
 
 Result<Analysis> analyze(const std::string& path, const AnalyzeOptions& options) {
@@ -122,10 +138,15 @@ Result<Analysis> analyze(const std::string& path, const AnalyzeOptions& options)
   add_span(trace, work(trace, joined, cpu_only), analysis, zero);
   add_totals(trace, joined, cpu_only, analysis);
 
-  trace::Matches matches = trace::match(trace, joined);
+  const trace::Matches matches = trace::match(trace, joined);
   analysis.warnings.insert(analysis.warnings.end(), matches.warnings.begin(), matches.warnings.end());
-  for (trace::Row& row : trace::make_rows(trace, matches.instances, zero)) {
-    analysis.mlp_us += row.row.us_per_instance * static_cast<double>(row.row.instances);
+  const Result<trace::Assessor> assessor = trace::Assessor::create(trace, joined, options);
+  if (!assessor) return assessor.status();
+  analysis.used = assessor->used();
+  const auto occupancy = [&](const Event& kernel) { return assessor->occupancy(kernel); };
+  for (trace::Row& row : trace::make_rows(trace, matches.instances, zero, occupancy)) {
+    assessor->assess(row.instances, row.row);
+    add_row(row.row, analysis);
     analysis.mlps.push_back(std::move(row.row));
   }
   return analysis;

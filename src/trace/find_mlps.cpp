@@ -235,19 +235,22 @@ class Finder {
       const Run rest = left == 1 ? runs_[i] : trace::join(runs_[i], runs_[i + 1]);
       if (left == 2 || recognise(rest)) result_.stumps.push_back({.tail = false, .k = first.k, .n = first.n});
     }
-    if (first.compiled && exists(i + 1) && runs_[i].end == runs_[i].begin) {
+    if (first.compiled && i >= hidden_until_ && exists(i + 1) && runs_[i].end == runs_[i].begin) {
       std::size_t down = i + 1;
       if (exists(i + 2) && same_shape(first, product(i + 1)) && runs_[i + 1].end == runs_[i + 1].begin) down = i + 2;
       const Node& last = product(down);
       const bool shaped = has_shape(first) && has_shape(last) && first.m == last.m && first.n == last.k &&
                           first.k == last.n && first.n > first.k;
-      if (shaped) ++result_.hidden_activations;
+      if (!shaped) return;
+      ++result_.hidden_activations;
+      hidden_until_ = down + 1;
     }
   }
 
   std::span<const Node> nodes_;
   std::vector<std::size_t> products_;
-  std::vector<Run> runs_;  // after each product, up to the next
+  std::vector<Run> runs_;         // after each product, up to the next
+  std::size_t hidden_until_ = 0;  // products already counted as hiding an activation
   LaneMatches result_;
 };
 

@@ -1,57 +1,24 @@
 #include "trace/kernel_kind.h"
 
-#include <optional>
+#include <initializer_list>
 
 namespace fusedmlp::trace {
 namespace {
 
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
-
-// Functors of aten/src/ATen/native/cuda (ActivationGeluKernel.cu, BinaryMulKernel.cu, PowKernel.cu, Copy.cu, ...).
-// A scalar operand is bound into a unary functor. clamp is what at::relu launches, and at::hardtanh too: no proof.
-OpKind aten_kind(std::string_view name) {
-  struct Functor {
-    std::string_view text;
-    OpClass op_class;
-    Steps steps;
-  };
-  static constexpr Functor kFunctors[] = {
-      {"Backward", OpClass::boundary, 0},
-      {"backward", OpClass::boundary, 0},
-      {"GeluCUDAKernelImpl", OpClass::pointwise, bit(Step::gelu)},
-      {"silu_kernel", OpClass::pointwise, bit(Step::silu)},
-      {"sigmoid_kernel", OpClass::pointwise, bit(Step::sigmoid)},
-      {"tanh_kernel", OpClass::pointwise, bit(Step::tanh)},
-      {"erf_kernel", OpClass::pointwise, bit(Step::erf)},
-      {"glu_kernel", OpClass::pointwise, bit(Step::glu)},
-      {"pow_tensor_scalar", OpClass::pointwise, bit(Step::power)},
-      {"clamp", OpClass::pointwise, bit(Step::clamp)},
-      {"CUDAFunctorOnSelf_add", OpClass::pointwise, bit(Step::shift)},
-      {"CUDAFunctor_add", OpClass::pointwise, bit(Step::add)},
-      {"direct_copy_kernel", OpClass::copy, 0},
-      {"bfloat16_copy_kernel", OpClass::copy, 0},
-      {"float16_copy_kernel", OpClass::copy, 0},
-      {"fused_dropout_kernel", OpClass::copy, 0},
-  };
-  const auto make = [](OpClass op_class, Steps steps) { return OpKind{.op_class = op_class, .steps = steps}; };
-  for (const Functor& functor : kFunctors) {
-    if (contains(name, functor.text)) return make(functor.op_class, functor.steps);
+bool is_any_of(std::string_view op, std::initializer_list<std::string_view> ops) {
+  for (const std::string_view candidate : ops) {
+    if (op == candidate) return true;
   }
-  if (contains(name, "MulFunctor")) {
-    const bool scalar = contains(name, "AUnaryFunctor") || contains(name, "BUnaryFunctor");
-    return make(OpClass::pointwise, bit(scalar ? Step::scale : Step::multiply));
-  }
-  return make(OpClass::boundary, 0);
+  return false;
 }
 
-std::optional<Steps> steps_of(std::string_view activation) {
-  if (activation == "gelu" || activation == "gelu_tanh") return bit(Step::gelu);
-  if (activation == "silu") return bit(Step::silu);
-  if (activation == "relu") return bit(Step::relu);
-  if (activation == "relu2") return bit(Step::relu) | bit(Step::square);
-  if (activation == "sigmoid") return bit(Step::sigmoid);
-  if (activation == "quick_gelu") return bit(Step::sigmoid) | bit(Step::scale) | bit(Step::multiply);
-  return std::nullopt;
+// Copies that pick rows route tokens to experts; those that join or look up tensors end a chain.
+OpClass copy_class(const KernelName& decoded) {
+  for (const std::string& op : decoded.ops) {
+    if (is_any_of(op, {"index", "index_select", "scatter"})) return OpClass::gather;
+    if (!is_any_of(op, {"copy", "cast"})) return OpClass::boundary;
+  }
+  return OpClass::copy;
 }
 
 }  // namespace
@@ -62,35 +29,43 @@ KernelKind kernel_kind(std::string_view name) {
   const KernelName& decoded = result.decoded;
   OpKind& kind = result.kind;
   kind.op_class = OpClass::boundary;
-  const std::optional<Steps> activation = decoded.activation ? steps_of(*decoded.activation) : std::nullopt;
+  if (decoded.family == Family::inductor || decoded.family == Family::inductor_mm) {
+    kind = generated_kind(decoded);
+    kind.a = kind.b = -1;
+    return result;
+  }
   switch (decoded.work) {
     case Work::gemm:
     case Work::gemv:
     case Work::moe:
-      kind.op_class = OpClass::gemm;
-      if (activation) kind.steps = *activation | (decoded.multiplies ? bit(Step::multiply) : 0);
-      kind.half = decoded.multiplies;
-      kind.fused = activation.has_value();
       result.experts = decoded.work == Work::moe;
+      if (result.experts && !decoded.grouped) {
+        kind.op_class = OpClass::gather;  // choice, sorting and sum of the experts
+        return result;
+      }
+      kind.op_class = OpClass::gemm;
+      if (decoded.activation && read_ops({*decoded.activation}, kind)) {
+        kind.fused = true;
+        kind.half = decoded.multiplies;
+        if (decoded.multiplies) kind.steps |= bit(Step::multiply);
+      }
       return result;
     case Work::splitk_reduce:
       kind.op_class = OpClass::copy;
       result.reduce = true;
       return result;
     case Work::mlp: kind.op_class = OpClass::whole; return result;
-    case Work::copy: kind.op_class = OpClass::copy; return result;
+    case Work::copy: kind.op_class = copy_class(decoded); return result;
+    case Work::elementwise: break;
     case Work::attention:
-    case Work::reduce: return result;
-    case Work::elementwise:
-    case Work::unknown: break;
+    case Work::reduce:
+    case Work::unknown: return result;
   }
-  if (is_generated(name)) {
-    kind = generated_kind(name);
-  } else if (decoded.family == Family::serving && activation) {
-    kind = OpKind{.op_class = OpClass::pointwise, .steps = *activation, .fused = true, .half = decoded.multiplies};
-    if (decoded.multiplies) kind.steps |= bit(Step::multiply);
-  } else {
-    kind = aten_kind(name);
+  if (decoded.backward || decoded.ops.empty() || !read_ops(decoded.ops, kind)) return result;
+  kind.op_class = kind.steps == 0 ? OpClass::copy : OpClass::pointwise;
+  if (decoded.multiplies && decoded.activation) {
+    kind.fused = true;
+    kind.half = decoded.family == Family::serving || kind.steps == bit(Step::glu);  // Liger's have two inputs
   }
   return result;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/format.h"
+
 namespace fusedmlp::trace {
 namespace {
 
@@ -150,7 +152,12 @@ OpKind serving_kind(std::string_view name) {
 }  // namespace
 
 OpKind op_kind(std::string_view name) {
-  if (is_generated(name)) return generated_kind(name);
+  if (is_generated(name)) {
+    // C++ code is named as Triton code is: "graph_0_cpp_fused_mul_silu_1".
+    const std::size_t at = name.find("cpp_fused_");
+    if (at == std::string_view::npos) return generated_kind(decode(name));
+    return generated_kind(decode(core::format("triton_poi_fused_{}", name.substr(at + 10))));
+  }
   if (name.rfind("autograd::", 0) == 0) return {};
   const OpKind serving = serving_kind(name);
   if (serving.op_class != OpClass::container) return serving;
@@ -177,90 +184,93 @@ bool is_generated(std::string_view name) {
   return name.rfind("triton_", 0) == 0 || name.rfind("cpp_fused", 0) == 0 || contains(name, "_cpp_fused_");
 }
 
-OpKind generated_kind(std::string_view name) {
-  // Steps and carriers as Inductor names them, longest first where one is part of another; see
-  // torch/_inductor/scheduler.py and torch/_inductor/utils.py get_fused_kernel_name. What is in neither list ends it.
+bool read_ops(const std::vector<std::string>& ops, OpKind& kind) {
   struct Word {
     std::string_view text;
     Steps steps;
   };
+  // By the names of KernelName::ops. Those without steps carry the hidden on as it is. Not listed: no part of a
+  // chain.
   static constexpr Word kWords[] = {
       {"_to_copy", 0},
       {"_unsafe_view", 0},
-      {"convert_element_type", 0},
-      {"native_dropout", 0},
-      {"split_with_sizes", 0},
-      {"unsqueeze", 0},
-      {"squeeze", 0},
-      {"transpose", 0},
-      {"permute", 0},
-      {"dropout", 0},
-      {"expand", 0},
-      {"select", 0},
-      {"slice", 0},
-      {"split", 0},
-      {"chunk", 0},
-      {"clone", 0},
-      {"copy", 0},
-      {"view", 0},
+      {"add", bit(Step::add)},
+      {"add_", bit(Step::add)},
+      {"add_scalar", bit(Step::shift)},
       {"addmm", bit(Step::bias)},
       {"bmm", 0},
-      {"mm", 0},
-      {"linear", 0},
-      {"t", 0},
+      {"cast", 0},
+      {"chunk", 0},
+      {"clamp", bit(Step::clamp)},
       {"clamp_max", bit(Step::clamp)},
       {"clamp_min", bit(Step::clamp)},
-      {"clamp", bit(Step::clamp)},
-      {"minimum", bit(Step::clamp)},
-      {"sigmoid", bit(Step::sigmoid)},
-      {"gelu", bit(Step::gelu)},
-      {"silu", bit(Step::silu)},
-      {"relu", bit(Step::relu)},
-      {"tanh", bit(Step::tanh)},
-      {"erf", bit(Step::erf)},
-      {"glu", bit(Step::glu)},
-      {"mul", bit(Step::multiply)},
+      {"clone", 0},
+      {"convert", 0},  // convert_element_type
+      {"copy", 0},
       {"div", bit(Step::scale)},
-      {"add", bit(Step::add)},
-      {"sub", bit(Step::add)},
+      {"div_scalar", bit(Step::scale)},
+      {"dropout", 0},
+      {"element", 0},
+      {"erf", bit(Step::erf)},
+      {"expand", 0},
+      {"gelu", bit(Step::gelu)},
+      {"gelu_tanh", bit(Step::tanh) | bit(Step::power) | bit(Step::add)},
+      {"glu", bit(Step::glu)},
+      {"linear", 0},
+      {"minimum", bit(Step::clamp)},
+      {"mm", 0},
+      {"mul", bit(Step::multiply)},
+      {"mul_", bit(Step::multiply)},
+      {"mul_scalar", bit(Step::scale)},
+      {"native_dropout", 0},
+      {"permute", 0},
       {"pow", bit(Step::power)},
+      {"pow2", bit(Step::square)},
+      {"pow3", bit(Step::power)},
+      {"quick_gelu", bit(Step::sigmoid) | bit(Step::scale) | bit(Step::multiply)},
+      {"relu", bit(Step::relu)},
+      {"relu2", bit(Step::relu) | bit(Step::square)},
+      {"relu_", bit(Step::relu)},
+      {"select", 0},
+      {"sigmoid", bit(Step::sigmoid)},
+      {"silu", bit(Step::silu)},
+      {"sizes", 0},  // split_with_sizes
+      {"slice", 0},
+      {"split", 0},
       {"square", bit(Step::square)},
+      {"squeeze", 0},
+      {"sub", bit(Step::add)},
+      {"t", 0},
+      {"tanh", bit(Step::tanh)},
+      {"transpose", 0},
+      {"type", 0},
+      {"unsqueeze", 0},
+      {"view", 0},
+      {"with", 0},
   };
-  OpKind kind{.op_class = OpClass::boundary, .fused = true};
-  const bool product_template = name.rfind("triton_tem_fused_", 0) == 0 || name.rfind("triton_mm_", 0) == 0 ||
-                                name.rfind("triton_bmm_", 0) == 0;
-  const std::size_t at = name.find("fused_");
-  if (at == std::string_view::npos) {
-    if (product_template) kind = OpKind{.op_class = OpClass::gemm, .fused = true, .a = 0, .b = 1};
-    return kind;
-  }
-  // A reduction over the row is a norm, a softmax or a loss: the hidden does not go through it.
-  if (name.rfind("triton_red_", 0) == 0 || name.rfind("triton_per_", 0) == 0) return kind;
-  std::string_view rest = name.substr(at + 6);
   Steps steps = 0;
-  while (!rest.empty()) {
-    while (!rest.empty() && rest.front() == '_' && rest.rfind("_to_copy", 0) != 0 &&
-           rest.rfind("_unsafe_view", 0) != 0) {
-      rest.remove_prefix(1);
-    }
-    if (!rest.empty() && rest.front() >= '0' && rest.front() <= '9') break;  // the kernel's number ends the name
-    const auto* word = std::find_if(std::begin(kWords), std::end(kWords), [&](const Word& candidate) {
-      const std::size_t size = candidate.text.size();
-      return rest.substr(0, size) == candidate.text && (rest.size() == size || rest[size] == '_');
-    });
-    if (rest.empty()) break;
-    if (word == std::end(kWords)) return kind;
+  for (const std::string& op : ops) {
+    const auto* word = std::find_if(std::begin(kWords), std::end(kWords),
+                                    [&](const Word& candidate) { return candidate.text == op; });
+    if (word == std::end(kWords)) return false;
     steps |= word->steps;
-    rest.remove_prefix(word->text.size());
-    if (rest.rfind("_backward", 0) == 0) return kind;
   }
   kind.bias_named = (steps & bit(Step::bias)) != 0;
   kind.steps = steps & ~bit(Step::bias);
-  if (product_template) {
+  return true;
+}
+
+OpKind generated_kind(const KernelName& decoded) {
+  OpKind kind{.op_class = OpClass::boundary, .fused = true};
+  const bool product = decoded.work == Work::gemm;
+  // A reduction is a norm, a softmax or a loss: the hidden does not go through it.
+  if (decoded.backward || (decoded.work != Work::elementwise && !product)) return kind;
+  if (!read_ops(decoded.ops, kind)) return kind;
+  if (product) {
     kind.op_class = OpClass::gemm;
     kind.a = 0;
     kind.b = 1;
-  } else {
+  } else if (!decoded.ops.empty()) {
     kind.op_class = kind.steps == 0 ? OpClass::copy : OpClass::pointwise;
   }
   return kind;

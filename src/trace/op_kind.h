@@ -2,7 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
+
+#include "trace/kernel_name.h"
 
 namespace fusedmlp::trace {
 
@@ -54,9 +58,11 @@ struct OpKind {
 
 OpKind op_kind(std::string_view name);
 
-// Steps of generated code by its name: triton_poi_fused__unsafe_view_gelu_mul_0, cpp_fused_mul_silu_1,
-// triton_tem_fused_addmm_gelu_0. Class boundary when it does more than carry a hidden on.
-OpKind generated_kind(std::string_view name);
+// Code of torch.compile: triton_poi_fused__unsafe_view_gelu_mul_0, graph_0_cpp_fused_mul_silu_1.
 bool is_generated(std::string_view name);
+OpKind generated_kind(const KernelName& decoded);
+
+// Steps of KernelName::ops. False when one of them is no part of an activation or a gate.
+bool read_ops(const std::vector<std::string>& ops, OpKind& kind);
 
 }  // namespace fusedmlp::trace

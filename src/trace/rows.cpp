@@ -51,7 +51,8 @@ void add_times(const Trace& trace, const std::vector<Part>& parts, std::int64_t 
 // Instances whose kernels have the same names in the same order; the most frequent order stands for the row.
 using Names = std::vector<std::uint32_t>;
 
-void describe_kernels(const Trace& trace, const std::vector<std::vector<Part>>& all, MlpRow& row) {
+void describe_kernels(const Trace& trace, const std::vector<std::vector<Part>>& all, const Occupancy& occupancy,
+                      MlpRow& row) {
   std::map<Names, std::vector<std::size_t>> orders;
   for (std::size_t i = 0; i < all.size(); ++i) {
     Names names;
@@ -82,6 +83,7 @@ void describe_kernels(const Trace& trace, const std::vector<std::vector<Part>>& 
     kernel.name = trace.text(names[k]);
     if (event.category != Category::kernel) continue;
     kernel.decoded = decode(kernel.name).words;
+    kernel.occupancy = occupancy(event);
     if (event.args == kNone) continue;
     const DeviceArgs& args = trace.device_args[event.args];
     for (int d = 0; d < 3; ++d) {
@@ -93,7 +95,8 @@ void describe_kernels(const Trace& trace, const std::vector<std::vector<Part>>& 
                    [](const MlpKernel& a, const MlpKernel& b) { return a.start_us < b.start_us; });
 }
 
-Row make_row(const Trace& trace, std::vector<const Instance*> instances, std::int64_t zero) {
+Row make_row(const Trace& trace, std::vector<const Instance*> instances, std::int64_t zero,
+             const Occupancy& occupancy) {
   Row out;
   out.instances = std::move(instances);
   const Instance& first = *out.instances.front();
@@ -122,20 +125,21 @@ Row make_row(const Trace& trace, std::vector<const Instance*> instances, std::in
     *mean /= count;
   }
   std::sort(row.starts_us.begin(), row.starts_us.end());
-  describe_kernels(trace, all, row);
+  describe_kernels(trace, all, occupancy, row);
   return out;
 }
 
 }  // namespace
 
-std::vector<Row> make_rows(const Trace& trace, const std::vector<Instance>& instances, std::int64_t zero) {
+std::vector<Row> make_rows(const Trace& trace, const std::vector<Instance>& instances, std::int64_t zero,
+                           const Occupancy& occupancy) {
   using Key = decltype(key(instances.front()));
   std::map<Key, std::vector<const Instance*>> groups;
   for (const Instance& instance : instances) {
     if (!launches(trace, instance).empty()) groups[key(instance)].push_back(&instance);
   }
   std::vector<Row> rows;
-  for (auto& [unused, members] : groups) rows.push_back(make_row(trace, std::move(members), zero));
+  for (auto& [unused, members] : groups) rows.push_back(make_row(trace, std::move(members), zero, occupancy));
   const auto total = [](const Row& r) { return r.row.us_per_instance * static_cast<double>(r.row.instances); };
   std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) { return total(a) > total(b); });
   return rows;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "fusedmlp/analysis.h"
@@ -16,7 +18,10 @@ struct Row {
   std::vector<const Instance*> instances;
 };
 
+using Occupancy = std::function<std::optional<double>(const Event& kernel)>;
+
 // zero: the trace's first device event, nanoseconds. Most time first.
-std::vector<Row> make_rows(const Trace& trace, const std::vector<Instance>& instances, std::int64_t zero);
+std::vector<Row> make_rows(const Trace& trace, const std::vector<Instance>& instances, std::int64_t zero,
+                           const Occupancy& occupancy);
 
 }  // namespace fusedmlp::trace
