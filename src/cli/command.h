@@ -131,6 +131,7 @@ std::string format_seconds(double seconds);
 using Action = std::function<int()>;
 void add_info(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
+void add_explain_kernel(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 

@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   Action action;
   fusedmlp::cli::add_info(app, action);
   fusedmlp::cli::add_explain(app, action);
+  fusedmlp::cli::add_explain_kernel(app, action);
   fusedmlp::cli::add_bench(app, action);
   fusedmlp::cli::add_verify(app, action);
   app.require_subcommand(0, 1);
@@ -45,7 +46,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw Failure(first_line(error.what()));
   }
-  if (!action) throw Failure("no command given; commands: info, explain, bench, verify (see fusedmlp --help)");
+  if (!action) throw Failure("no command given; commands: info, explain, explain-kernel, bench, verify (see fusedmlp --help)");
   return action();
 }
 

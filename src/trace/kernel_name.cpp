@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/format.h"
+#include "core/text.h"
 #include "trace/kernel_name_parts.h"
 
 namespace fusedmlp::trace {
@@ -84,6 +85,18 @@ KernelName decode(std::string_view name) {
     return draft.name;
   }
   return {};
+}
+
+std::string certain(std::string_view name) {
+  const std::string text = names::demangled(name.substr(0, names::kLongest));
+  const std::string function = names::bare(names::without_return_type(text));
+  std::string words;
+  if (text != name) names::add(words, core::format("the mangled name of {}", core::quoted(function, 200)));
+  const std::size_t at = function.rfind("::");
+  if (at != std::string::npos && at > 0) {
+    names::add(words, core::format("a C++ function in {}", core::quoted(function.substr(0, at), 200)));
+  }
+  return words;
 }
 
 const char* to_string(Family family) noexcept {

@@ -67,4 +67,7 @@ struct KernelName {
 // erf form where ATen's or vLLM's name says so, and either form where only an op's name is known (Inductor).
 KernelName decode(std::string_view name);
 
+// What is certain of any name, known or not: its demangled form, its namespace. Empty: nothing.
+std::string certain(std::string_view name);
+
 }  // namespace fusedmlp::trace

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("info", "explain", "bench", "verify")
+COMMANDS = ("info", "explain", "explain-kernel", "bench", "verify")
 SPEC = "gelu:33x65+bias"
 TIMEOUT_S = 120
 
@@ -58,6 +58,7 @@ def fast(command: str) -> list[str]:
     return {
         "info": ["info"],
         "explain": ["explain", SPEC, "--tokens", "1,7"],
+        "explain-kernel": ["explain-kernel", "attn_fwd"],
         "bench": ["bench", SPEC, "--tokens", "1,7", "--repeats", "3", "--min-time", "0"],
         "verify": ["verify", SPEC, "--tokens", "1,7"],
     }[command]
