@@ -61,4 +61,7 @@ class EventParser {
 // the quote would end it. Null: none, and `resume` is where to search once there is more text.
 const char* find_record(const char* p, const char* end, const char*& resume);
 
+// The last such place in [begin, end), or null.
+const char* find_last_record(const char* begin, const char* end);
+
 }  // namespace fusedmlp::trace

@@ -14,8 +14,8 @@ namespace fusedmlp::trace {
 
 class TraceBuilder {
  public:
-  // In file order.
-  void add(const Batch& batch);
+  // In file order. `progress`: the share of the file read so far, or 0, to foresee the size of the tables.
+  void add(const Batch& batch, double progress);
 
   // `text`: the value of "deviceProperties".
   void add_devices(std::string_view text);

@@ -31,32 +31,43 @@ struct NamedKey {
   ArgKey key;
 };
 
-// Kineto's names, newest first; the lower-case ones are of 2021 and 2022 (PyTorch 1.8 to 1.12).
+// Kineto's names, those of 2021 too (PyTorch 1.8 to 1.12), by length.
 constexpr std::array kArgKeys = {
-    NamedKey{"External id", ArgKey::external_id},
-    NamedKey{"Input Dims", ArgKey::dims},
-    NamedKey{"Input type", ArgKey::types},
-    NamedKey{"Input Strides", ArgKey::strides},
-    NamedKey{"Concrete Inputs", ArgKey::concrete},
-    NamedKey{"Sequence number", ArgKey::sequence},
-    NamedKey{"Fwd thread id", ArgKey::forward_thread},
-    NamedKey{"correlation", ArgKey::correlation},
-    NamedKey{"device", ArgKey::device},
-    NamedKey{"stream", ArgKey::stream},
     NamedKey{"grid", ArgKey::grid},
     NamedKey{"block", ArgKey::block},
-    NamedKey{"registers per thread", ArgKey::registers},
-    NamedKey{"shared memory", ArgKey::shared_memory},
-    NamedKey{"graph id", ArgKey::graph},
-    NamedKey{"graph node id", ArgKey::graph_node},
     NamedKey{"bytes", ArgKey::bytes},
-    NamedKey{"external id", ArgKey::external_id},
+    NamedKey{"device", ArgKey::device},
+    NamedKey{"stream", ArgKey::stream},
+    NamedKey{"graph id", ArgKey::graph},
+    NamedKey{"Input Dims", ArgKey::dims},
+    NamedKey{"Input type", ArgKey::types},
     NamedKey{"Input dims", ArgKey::dims},
+    NamedKey{"External id", ArgKey::external_id},
+    NamedKey{"correlation", ArgKey::correlation},
+    NamedKey{"external id", ArgKey::external_id},
+    NamedKey{"Input Strides", ArgKey::strides},
+    NamedKey{"Fwd thread id", ArgKey::forward_thread},
+    NamedKey{"shared memory", ArgKey::shared_memory},
+    NamedKey{"graph node id", ArgKey::graph_node},
+    NamedKey{"Concrete Inputs", ArgKey::concrete},
+    NamedKey{"Sequence number", ArgKey::sequence},
+    NamedKey{"registers per thread", ArgKey::registers},
 };
 
+// The first key of each length; the last entry is the table's end.
+constexpr auto kFirstOfLength = [] {
+  std::array<std::size_t, kArgKeys.back().name.size() + 2> first{};
+  for (std::size_t length = 0, at = 0; length < first.size(); ++length) {
+    while (at < kArgKeys.size() && kArgKeys[at].name.size() < length) ++at;
+    first[length] = at;
+  }
+  return first;
+}();
+
 ArgKey arg_key(std::string_view name) {
-  for (const NamedKey& known : kArgKeys) {
-    if (known.name == name) return known.key;
+  if (name.size() + 1 >= kFirstOfLength.size()) return ArgKey::none;
+  for (std::size_t i = kFirstOfLength[name.size()]; i < kFirstOfLength[name.size() + 1]; ++i) {
+    if (kArgKeys[i].name == name) return kArgKeys[i].key;
   }
   return ArgKey::none;
 }
@@ -82,6 +93,7 @@ constexpr std::array kCategories = {
     NamedCategory{"hip_runtime", Category::runtime},
     NamedCategory{"hip_driver", Category::runtime},
     NamedCategory{"Operator", Category::cpu_op},
+    NamedCategory{"User", Category::user_annotation},
     NamedCategory{"Kernel", Category::kernel},
     NamedCategory{"Runtime", Category::runtime},
     NamedCategory{"Memcpy", Category::memcpy},
@@ -302,23 +314,25 @@ void add_event(Batch& batch, const Record& record, bool python_functions) {
   }
 }
 
+bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+const char* skip_space(const char* p, const char* end) {
+  while (p < end && is_space(*p)) ++p;
+  return p;
+}
+
 }  // namespace
 
 const char* find_record(const char* p, const char* end, const char*& resume) {
-  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
-  const auto skip = [&](const char* at) {
-    while (at < end && is_space(*at)) ++at;
-    return at;
-  };
   while (p < end) {
     p = static_cast<const char*>(std::memchr(p, '}', static_cast<std::size_t>(end - p)));
     if (p == nullptr) break;
-    const char* at = skip(p + 1);
+    const char* at = skip_space(p + 1, end);
     if (at < end && *at == ',') {
-      at = skip(at + 1);
+      at = skip_space(at + 1, end);
       if (at < end && *at == '{') {
         const char* const brace = at;
-        at = skip(at + 1);
+        at = skip_space(at + 1, end);
         if (at < end && *at == '"') return brace;
       }
     }
@@ -329,6 +343,22 @@ const char* find_record(const char* p, const char* end, const char*& resume) {
     ++p;
   }
   resume = end;
+  return nullptr;
+}
+
+const char* find_last_record(const char* begin, const char* end) {
+  for (const char* to = end; to > begin;) {
+    to = static_cast<const char*>(memrchr(begin, '{', static_cast<std::size_t>(to - begin)));
+    if (to == nullptr) return nullptr;
+    const char* const behind = skip_space(to + 1, end);
+    if (behind == end || *behind != '"') continue;
+    const char* before = to;
+    const auto step_back = [&] {
+      while (before > begin && is_space(before[-1])) --before;
+      return before > begin ? *--before : '\0';
+    };
+    if (step_back() == ',' && step_back() == '}') return to;
+  }
   return nullptr;
 }
 

@@ -43,6 +43,25 @@ void append_utf8(std::string& to, std::uint32_t code) {
   }
 }
 
+// parse_scaled() for what nearly every number is: digits, perhaps a point and at most `shift` more, no overflow near.
+bool parse_plain(std::string_view text, int shift, std::int64_t& out) {
+  constexpr std::size_t kSafeDigits = 15;
+  std::size_t i = 0;
+  std::int64_t value = 0;
+  for (; i < text.size() && is_digit(text[i]); ++i) {
+    if (i == kSafeDigits) return false;
+    value = value * 10 + (text[i] - '0');
+  }
+  if (i == 0) return false;
+  if (i < text.size() && text[i] == '.') {
+    for (++i; i < text.size() && is_digit(text[i]) && shift > 0; ++i, --shift) value = value * 10 + (text[i] - '0');
+  }
+  if (i != text.size()) return false;
+  for (; shift > 0; --shift) value *= 10;
+  out = value;
+  return true;
+}
+
 // Decimal text times 10^`shift`, rounded half away from zero.
 bool parse_scaled(std::string_view text, int shift, std::int64_t& out) {
   std::size_t i = 0;
@@ -196,6 +215,7 @@ std::string unescape(std::string_view text) {
 }
 
 bool parse_int(std::string_view text, std::int64_t& out) {
+  if (parse_plain(text, 0, out)) return true;
   const std::size_t point = text.find('.');
   if (point != std::string_view::npos) {
     if (text.find_first_not_of('0', point + 1) != std::string_view::npos) return false;
@@ -204,6 +224,8 @@ bool parse_int(std::string_view text, std::int64_t& out) {
   return parse_scaled(text, 0, out);
 }
 
-bool parse_microseconds(std::string_view text, std::int64_t& out) { return parse_scaled(text, 3, out); }
+bool parse_microseconds(std::string_view text, std::int64_t& out) {
+  return parse_plain(text, 3, out) || parse_scaled(text, 3, out);
+}
 
 }  // namespace fusedmlp::trace

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,53 +13,30 @@
 #include "trace/batch.h"
 #include "trace/builder.h"
 #include "trace/byte_source.h"
+#include "trace/parallel_parse.h"
+#include "trace/text_block.h"
 
 namespace fusedmlp::trace {
 namespace {
 
-constexpr std::size_t kBlock = std::size_t{1} << 20;
 // A record or a top-level value must fit into memory whole; what is longer counts as damage.
 constexpr std::size_t kLargestItem = std::size_t{64} << 20;
 constexpr std::size_t kDamagesTold = 10;
 
-// The part of the text that is in memory.
-class Window {
- public:
-  explicit Window(ByteSource& source) : source_(source) {}
-
-  // Forgets the text before `keep` and reads on; false at the end of the text.
-  bool refill(const char* keep) {
-    const std::size_t kept = size_ == 0 ? 0 : static_cast<std::size_t>(buffer_.data() + size_ - keep);
-    offset_ += size_ - kept;
-    // As much again as is kept, so that a long record is not scanned many times.
-    std::vector<char> next(kept + std::max(kBlock, kept) + kTextPadding);
-    if (kept > 0) std::memcpy(next.data(), keep, kept);
-    buffer_ = std::move(next);
-    const std::size_t room = buffer_.size() - kTextPadding - kept;
-    const std::size_t got = source_.read(buffer_.data() + kept, room);
-    size_ = kept + got;
-    std::memset(buffer_.data() + size_, 0, kTextPadding);
-    ended_ = got < room;
-    return got > 0;
-  }
-
-  TextCursor cursor() const { return {buffer_.data(), buffer_.data() + size_}; }
-  std::uint64_t offset_of(const char* p) const { return offset_ + static_cast<std::uint64_t>(p - buffer_.data()); }
-  std::uint64_t end_offset() const { return offset_ + size_; }
-  bool ended() const { return ended_; }
-
- private:
-  ByteSource& source_;
-  std::vector<char> buffer_;
-  std::size_t size_ = 0;
-  std::uint64_t offset_ = 0;
-  bool ended_ = false;
-};
+int thread_count(int asked) {
+  if (asked > 0) return asked;
+  // Beyond four the one thread that reads and merges is the limit.
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+}
 
 class Reader {
  public:
   Reader(const std::string& path, ByteSource& source, const ReadOptions& options)
-      : path_(path), source_(source), options_(options), window_(source), parser_(options.python_functions) {}
+      : path_(path),
+        source_(source),
+        options_(options),
+        threads_(thread_count(options.threads)),
+        parser_(options.python_functions) {}
 
   Result<Trace> run() {
     more();
@@ -69,8 +47,9 @@ class Reader {
       bare_ = true;
       place_ = Place::events;
     } else if (!c_.take('{')) {
-      return refuse(c_.cut() ? problem_or("it holds nothing but white space")
-                             : core::format("it is neither JSON nor gzip: its text begins with {}", shown(*c_.p)));
+      return refuse(c_.cut()
+                        ? problem_or(text_.offset_of(c_.p) == 0 ? "it is empty" : "it holds nothing but white space")
+                        : core::format("it is neither JSON nor gzip: its text begins with {}", shown(*c_.p)));
     }
     while (place_ != Place::end) {
       if (place_ == Place::events) {
@@ -85,24 +64,37 @@ class Reader {
  private:
   enum class Place : std::uint8_t { members, events, lost, end };
 
-  // Reads on, keeping the text from c_.p.
+  // Reads on, keeping the text from c_.p; false at the end of the source.
   bool more() {
-    const bool any = window_.refill(c_.p);
-    c_ = window_.cursor();
+    const auto kept = static_cast<std::size_t>(c_.end - c_.p);
+    // As much again as is kept, so that a long record is not scanned many times.
+    TextBlock next(kept + std::max(options_.block, kept), text_.offset_of(c_.p));
+    next.append(c_.p, c_.end);
+    if (!ended_) ended_ = !next.fill(source_);
+    text_ = std::move(next);
+    c_ = text_.cursor();
+    tell_progress();
+    return text_.size() > kept;
+  }
+
+  void tell_progress() const {
     if (options_.progress) options_.progress(source_.consumed(), source_.total());
-    return any;
   }
 
   void read_events() {
+    if (threads_ > 1 && !ended_) {
+      read_events_in_parallel();
+      threads_ = 1;
+    }
     Batch batch;
-    const Stop stop = parser_.parse(c_, window_.offset_of(c_.p), batch);
-    builder_.add(batch);
+    const Stop stop = parser_.parse(c_, text_.offset_of(c_.p), batch);
+    builder_.add(batch, progress_of(source_));
     if (stop == Stop::end_of_array) {
       place_ = bare_ ? Place::end : Place::members;
       closed_ = bare_;
       return;
     }
-    inside_ = stop == Stop::inside_record ? static_cast<std::int64_t>(window_.offset_of(c_.p)) : -1;
+    inside_ = stop == Stop::inside_record ? static_cast<std::int64_t>(text_.offset_of(c_.p)) : -1;
     if (static_cast<std::size_t>(c_.end - c_.p) > kLargestItem) {
       too_long();
       parser_.lose_place();
@@ -111,13 +103,25 @@ class Reader {
     if (!more()) place_ = Place::end;
   }
 
+  // As many whole records as can be told apart locally; the rest is for the serial parser.
+  void read_events_in_parallel() {
+    TextBlock rest(static_cast<std::size_t>(c_.end - c_.p), text_.offset_of(c_.p));
+    rest.append(c_.p, c_.end);
+    Remainder left = parse_in_parallel(
+        std::move(rest), source_, {threads_, options_.block, options_.python_functions, [this] { tell_progress(); }},
+        builder_);
+    text_ = std::move(left.text);
+    c_ = text_.cursor();
+    ended_ = left.ended;
+  }
+
   // A member of the outermost object. Keys come in any order, and traceEvents may not be the last.
   void read_member() {
     const char* const start = c_.p;
     const bool sound = place_ == Place::members && take_member();
     if (sound) return;
     if (place_ == Place::members && !c_.cut()) {
-      damages_.push_back({window_.offset_of(c_.p), *c_.p});
+      damages_.push_back({text_.offset_of(c_.p), *c_.p});
       place_ = seen_events_ ? Place::end : Place::lost;
     }
     c_.p = start;
@@ -180,7 +184,7 @@ class Reader {
   }
 
   void too_long() {
-    warn(core::format("the record at byte {} is longer than {} MiB and was skipped", window_.offset_of(c_.p),
+    warn(core::format("the record at byte {} is longer than {} MiB and was skipped", text_.offset_of(c_.p),
                       kLargestItem >> 20));
   }
 
@@ -191,11 +195,19 @@ class Reader {
                                        : core::format("no array \"traceEvents\" before {}", end_text())));
     }
     tell_damages();
+    if (closed_) {
+      do c_.skip_space();
+      while (c_.cut() && more());
+      if (!c_.cut()) {
+        warn(core::format("text goes on behind the end of the JSON, at {}; it was not read",
+                          at(text_.offset_of(c_.p))));
+      }
+    }
     // A bare array may lack its end: the Chrome format says so.
     const std::string problem = source_.problem();
     if (!problem.empty() || (!closed_ && (!bare_ || inside_ >= 0))) {
       std::string text = core::format("{}: the text ends at {}", problem.empty() ? "the file is cut" : problem,
-                                      at(window_.end_offset()));
+                                      at(text_.offset_of(c_.end)));
       if (inside_ >= 0) text += core::format(", inside the record that begins at byte {}", inside_);
       warn(text + "; what came before was read");
     }
@@ -224,7 +236,7 @@ class Reader {
   std::string at(std::uint64_t offset) const {
     return core::format("byte {}{}", offset, source_.compressed() ? " of the uncompressed text" : "");
   }
-  std::string end_text() const { return "its end at " + at(window_.end_offset()); }
+  std::string end_text() const { return "its end at " + at(text_.offset_of(c_.end)); }
   std::string problem_or(const std::string& text) const {
     const std::string problem = source_.problem();
     return problem.empty() ? text : problem;
@@ -239,10 +251,12 @@ class Reader {
   const std::string& path_;
   ByteSource& source_;
   const ReadOptions& options_;
-  Window window_;
+  int threads_;
   EventParser parser_;
   TraceBuilder builder_;
-  TextCursor c_;
+  TextBlock text_;
+  TextCursor c_ = text_.cursor();
+  bool ended_ = false;  // nothing follows text_
   Place place_ = Place::members;
   bool bare_ = false;         // the text is an array of events
   bool seen_events_ = false;  // traceEvents has begun
@@ -254,11 +268,18 @@ class Reader {
 
 }  // namespace
 
+Result<Trace> read(std::unique_ptr<ByteSource> bytes, const std::string& path, const ReadOptions& options) {
+  return core::guarded([&]() -> Result<Trace> {
+    const std::unique_ptr<ByteSource> source = text_of(std::move(bytes));
+    return Reader(path, *source, options).run();
+  });
+}
+
 Result<Trace> read(const std::string& path, const ReadOptions& options) {
   return core::guarded([&]() -> Result<Trace> {
-    Result<std::unique_ptr<ByteSource>> source = open_source(path);
-    if (!source) return source.status();
-    return Reader(path, **source, options).run();
+    Result<std::unique_ptr<ByteSource>> file = open_file(path);
+    if (!file) return file.status();
+    return read(std::move(file).value(), path, options);
   });
 }
 

@@ -79,9 +79,8 @@ inline std::string gunzip(std::string_view data) {
   return out;
 }
 
-inline Result<trace::Trace> read_text(std::string_view text, const trace::ReadOptions& options = {}) {
-  const TemporaryFile file(text);
-  return trace::read(file.path(), options);
+inline Result<trace::Trace> read_text(std::string_view bytes, const trace::ReadOptions& options = {}) {
+  return trace::read(trace::memory_source(bytes), "trace", options);
 }
 
 // The trace of a text that must be readable.
@@ -89,6 +88,51 @@ inline trace::Trace trace_of(std::string_view text, const trace::ReadOptions& op
   Result<trace::Trace> result = read_text(text, options);
   EXPECT_TRUE(result.ok()) << result.status().to_string();
   return result.ok() ? std::move(result).value() : trace::Trace{};
+}
+
+// All that a trace holds but its warnings, as text: equal texts are equal traces.
+inline std::string dump(const trace::Trace& trace) {
+  std::string out;
+  const auto add = [&](const auto&... values) { ((out += ' ', out += std::to_string(values)), ...); };
+  const auto add_shapes = [&](std::uint32_t id) {
+    out += '|';
+    if (id == trace::kNone) return;
+    for (const auto& dims : trace.shapes[id]) {
+      out += '[';
+      for (const std::int64_t dim : dims) add(dim);
+      out += ']';
+    }
+  };
+  for (const trace::Event& e : trace.events) {
+    for (const std::uint32_t text : {e.name, e.pid, e.tid}) {
+      out += text == trace::kNone ? std::string_view("(none)") : trace.text(text);
+      out += ' ';
+    }
+    add(static_cast<int>(e.category), e.start, e.duration);
+    if (e.args == trace::kNone) {
+      out += " no args";
+    } else if (e.category == trace::Category::cpu_op) {
+      const trace::OpArgs& a = trace.op_args[e.args];
+      add(a.external_id, a.sequence, a.forward_thread);
+      add_shapes(a.dims);
+      add_shapes(a.strides);
+      out.append(trace.text(a.types)).append(trace.text(a.concrete));
+    } else if (e.category == trace::Category::runtime) {
+      add(trace.runtime_args[e.args].correlation, trace.runtime_args[e.args].external_id);
+    } else {
+      const trace::DeviceArgs& a = trace.device_args[e.args];
+      add(a.external_id, a.correlation, a.device, a.stream, a.grid[0], a.grid[1], a.grid[2], a.block[0], a.block[1],
+          a.block[2], a.registers, a.shared_memory, a.graph, a.graph_node, a.bytes);
+    }
+    out += '\n';
+  }
+  for (const trace::DeviceProperties& d : trace.devices) {
+    out += d.name;
+    add(d.id, d.compute_major, d.compute_minor, d.sms, d.memory_bytes, d.max_threads_per_sm, d.registers_per_sm,
+        d.shared_memory_per_sm);
+    out += '\n';
+  }
+  return out;
 }
 
 // {"traceEvents": [events]}

@@ -4,8 +4,10 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/format.h"
 #include "trace_files.h"
 
 namespace fusedmlp::trace {
@@ -79,8 +81,10 @@ TEST(TraceReader, ReadsARealTracePlainAndCompressed) {
   const std::string packed = data_path("linear_32_64_eager.json.gz");
   const Result<Trace> result = read(packed);
   ASSERT_TRUE(result.ok()) << result.status().to_string();
-  const Trace plain = trace_of(gunzip(file_text(packed)));
-  for (const Trace* trace : {&*result, &plain}) {
+  const TemporaryFile unpacked(gunzip(file_text(packed)));
+  const Result<Trace> plain = read(unpacked.path());
+  ASSERT_TRUE(plain.ok()) << plain.status().to_string();
+  for (const Trace* trace : {&*result, &*plain}) {
     EXPECT_TRUE(trace->warnings.empty());
     ASSERT_EQ(trace->devices.size(), 1u);
     EXPECT_EQ(trace->devices[0].name, "NVIDIA H200");
@@ -104,6 +108,47 @@ TEST(TraceReader, ReadsARealTracePlainAndCompressed) {
     }
   }
 }
+
+// Many blocks, several threads, a thread that inflates: every event arrives, in order, once.
+TEST(TraceReader, ReadsALargeFile) {
+  constexpr int kEvents = FUSEDMLP_SANITIZED ? 20000 : 100000;
+  std::string text = R"({"schemaVersion": 1, "traceEvents": [)";
+  std::uint64_t random = 1;
+  for (int i = 0; i < kEvents; ++i) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    text += core::format(R"({}{{"ph":"X","cat":"cpu_op","name":"op {}","pid":1,"tid":{},"ts":{}.{:03},"dur":0.5,)"
+                         R"("args":{{"External id":{},"Input Dims":[[{},2],[]],"noise":"{:x}"}}}})",
+                         i == 0 ? "" : ",\n", i % 100, i % 3, i, i % 1000, i + 1, i % 50, random);
+  }
+  text += R"(], "traceName": "generated"})";
+  const std::string packed = test::gzip(text);
+  ASSERT_GT(packed.size(), std::size_t{1} << 18);  // enough for the thread
+  for (const std::string* bytes : {&std::as_const(text), &packed}) {
+    for (const int threads : {1, 2, 4}) {
+      ReadOptions options;
+      options.threads = threads;
+      options.block = std::size_t{1} << 16;
+      const Trace trace = trace_of(*bytes, options);
+      EXPECT_TRUE(trace.warnings.empty());
+      ASSERT_EQ(trace.events.size(), static_cast<std::size_t>(kEvents));
+      EXPECT_EQ(trace.shapes.size(), 50u);
+      for (int i = 0; i < kEvents; ++i) {
+        const Event& event = trace.events[static_cast<std::size_t>(i)];
+        ASSERT_EQ(event.start, std::int64_t{i} * 1000 + i % 1000);
+        ASSERT_EQ(trace.op_args[event.args].external_id, i + 1);
+        ASSERT_EQ(trace.shapes[trace.op_args[event.args].dims][0][0], i % 50);
+      }
+    }
+  }
+  // Cut: what was inflated until then.
+  const Trace cut = trace_of(std::string_view(packed).substr(0, packed.size() / 2));
+  EXPECT_GT(cut.events.size(), static_cast<std::size_t>(kEvents / 4));
+  ASSERT_EQ(cut.warnings.size(), 1u);
+  EXPECT_TRUE(cut.warnings[0].starts_with("the compressed file ends early")) << cut.warnings[0];
+}
+
+// An event costs a few tens of bytes: what a file of a gigabyte holds must fit.
+static_assert(sizeof(Event) <= 40 && sizeof(OpArgs) <= 40 && sizeof(RuntimeArgs) <= 16 && sizeof(DeviceArgs) <= 96);
 
 TEST(TraceReader, RefusesWhatIsNoTraceWithTheReason) {
   const std::pair<std::string, const char*> cases[] = {
