@@ -5,6 +5,7 @@
 #include "fusedmlp/device.h"
 #include "fusedmlp/packed.h"
 #include "fusedmlp/plan.h"
+#include "fusedmlp/report.h"
 #include "fusedmlp/spec.h"
 #include "fusedmlp/status.h"
 #include "fusedmlp/weights.h"

@@ -79,7 +79,7 @@ void put_name(JsonWriter& json, const std::string& text, const trace::KernelName
 
 int run(const Options& options) {
   const std::vector<std::string> names = read_names(options.names);
-  JsonTarget target(options.json);
+  OutputFile target(options.json);
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);
   json.StartObject();
