@@ -20,6 +20,12 @@ Role role_of(const Node& node, std::string_view name, std::int64_t sequence, con
   }
 }
 
+// Forward work that checkpointing does again has sequence numbers of its own; what a backward node calls has none.
+bool recomputes(const Trace& trace, const Node& node) {
+  const Event& event = trace.events[node.event];
+  return event.category == Category::cpu_op && event.args != kNone && trace.op_args[event.args].sequence >= 0;
+}
+
 }  // namespace
 
 BackwardMatches find_backward(const Trace& trace, const Nodes& nodes, std::vector<ForwardRange> ranges,
@@ -36,7 +42,7 @@ BackwardMatches find_backward(const Trace& trace, const Nodes& nodes, std::vecto
   std::map<std::size_t, Found> found;  // by range
   for (const Lane& lane : nodes.lanes) {
     for (const Node& node : lane.nodes) {
-      if (node.root == kNone) continue;
+      if (node.root == kNone || recomputes(trace, node)) continue;
       const Event& root = trace.events[node.root];
       const std::int64_t sequence = root.args == kNone ? -1 : trace.op_args[root.args].sequence;
       if (sequence < 0) continue;

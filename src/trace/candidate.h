@@ -19,11 +19,12 @@ struct Candidate {
   bool gated = false;
   std::size_t first = 0, last = 0;  // nodes of the lane, both inclusive, everything between belongs
   std::size_t gate = 0;             // the product whose result is activated; plain: the only one before down
-  std::optional<std::size_t> up = std::nullopt;    // of a separate pair
-  bool packed = false;              // gate and up are one product
+  std::optional<std::size_t> up = std::nullopt;  // of a separate pair
+  bool packed = false;                           // gate and up are one product
   std::size_t down = 0;
   std::int64_t tokens = -1, d_in = -1, d_hidden = -1, d_out = -1;
   std::int64_t experts = -1, top_k = -1;
+  bool row_by_row = false;  // of experts: each row has weights of its own
   std::optional<bool> bias = std::nullopt;
   Number number = Number::unknown;
   double confidence = 1;

@@ -15,16 +15,25 @@ void take(const Node& node, Run& run) {
   run.half |= node.half;
   if (node.bias) run.bias = true;
   for (int i = 0; i < kStepCount; ++i) run.count[i] += static_cast<int>((node.steps >> i) & 1U);
-  if (node.elements < 0 || node.half || node.fused) return;
+  run.vague |= node.vague;
+  if (node.elements < 0 || node.half || node.fused || node.steps == bit(Step::bias)) return;
   if (run.elements >= 0 && run.elements != node.elements) run.mixed = true;
   run.elements = node.elements;
 }
 
 }  // namespace
 
-Run make_run(std::span<const Node> nodes, std::size_t begin, std::size_t end) {
+Run make_run(std::span<const Node> nodes, std::size_t begin, std::size_t end, bool experts) {
   Run run{.begin = begin, .end = end};
-  for (std::size_t i = begin; i < end && !run.crossed; ++i) take(nodes[i], run);
+  for (std::size_t i = begin; i < end && !run.crossed; ++i) {
+    const Node& node = nodes[i];
+    if (experts && node.op_class == OpClass::gather) continue;
+    if (experts && !run.steps && node.op_class == OpClass::pointwise && node.steps == bit(Step::add)) {
+      run.bias = true;
+      continue;
+    }
+    take(node, run);
+  }
   if (run.of(Step::bias) > 0) run.bias = true;
   return run;
 }
@@ -36,6 +45,7 @@ Run join(const Run& first, const Run& second) {
   run.split |= second.split;
   run.fused |= second.fused;
   run.half |= second.half;
+  run.vague |= second.vague;
   run.bias |= second.bias;
   run.steps |= second.steps;
   for (int i = 0; i < kStepCount; ++i) run.count[i] += second.count[i];
@@ -58,6 +68,7 @@ bool only_multiplies(const Run& run) {
 
 std::optional<Chain> recognise(const Run& run) {
   if (run.crossed || run.mixed || !run.steps) return std::nullopt;
+  // A product or sum of unknown operands may be one by a number, and a power a square.
   const int gelu = run.of(Step::gelu), silu = run.of(Step::silu), relu = run.of(Step::relu);
   const int sigmoid = run.of(Step::sigmoid), tanh = run.of(Step::tanh), erf = run.of(Step::erf);
   const int multiply = run.of(Step::multiply), scale = run.of(Step::scale), clamp = run.of(Step::clamp);
@@ -71,6 +82,9 @@ std::optional<Chain> recognise(const Run& run) {
     Chain chain{.activation = activation, .confidence = confidence};
     if (run.half) {
       chain.product = Product::yes;
+    } else if (run.vague && own > 0) {
+      chain.product = Product::maybe;
+      chain.confidence *= 0.8;
     } else if (run.fused && own > 0) {
       chain.product = multiply > own ? Product::yes : Product::maybe;
     } else if (multiply == own + 1) {
@@ -103,7 +117,7 @@ std::optional<Chain> recognise(const Run& run) {
     // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): transformers' gelu_new has a power and one product, gelu_fast
     // and Bloom's x * (1 + 0.044715 x x) three.
     if (clamp != 0 || squares > 1) return std::nullopt;
-    if (squares == 0 && (multiply < 3 || shift < 1)) {
+    if (squares == 0 && (multiply < 3 || (shift < 1 && !run.vague))) {
       if (!run.fused || multiply == 0 || add == 0) return std::nullopt;
     }
     return with_products(Activation::gelu_tanh, squares == 1 ? 1 : 3, run.fused ? 0.9 : 1.0);
@@ -114,6 +128,7 @@ std::optional<Chain> recognise(const Run& run) {
     return Chain{.activation = Activation::swiglu_oai, .product = Product::yes, .confidence = run.fused ? 0.9 : 1.0};
   }
   if (squares + shift != 0 || (add != 0 && !run.fused)) return std::nullopt;
+  if (run.vague && multiply == 2) return with_products(Activation::quick_gelu, 1, 0.9);
   if (scale == 1 && multiply >= 1) return with_products(Activation::quick_gelu, 1, 1.0);
   if (scale != 0) return std::nullopt;
   if (run.fused && multiply > 0) return with_products(Activation::quick_gelu, 1, 0.6);  // or silu: names do not tell

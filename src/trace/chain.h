@@ -18,6 +18,7 @@ struct Run {
   bool split = false;              // a view cut a tensor apart
   bool fused = false;              // generated or packed code: counts are lower bounds
   bool half = false;               // a kernel that reads gate and up from one tensor
+  bool vague = false;              // some products may be by a number
   bool bias = false;
   bool steps = false;  // there is at least one step
   int count[kStepCount] = {};
@@ -27,7 +28,8 @@ struct Run {
   int of(Step step) const { return count[static_cast<int>(step)]; }
 };
 
-Run make_run(std::span<const Node> nodes, std::size_t begin, std::size_t end);
+// Among experts each row has a bias of its own, gathered and then added.
+Run make_run(std::span<const Node> nodes, std::size_t begin, std::size_t end, bool experts = false);
 Run join(const Run& first, const Run& second);  // runs around one product, their steps as one
 
 enum class Product : std::uint8_t { no, yes, maybe };

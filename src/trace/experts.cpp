@@ -15,17 +15,21 @@ bool same_weights(const Candidate& a, const Candidate& b) {
          a.d_hidden == b.d_hidden && a.d_out == b.d_out && a.number == b.number;
 }
 
-// Rows picked for one expert lie between it and what came before.
+// The last work before it picks the rows of one expert.
 bool gathers(std::span<const Node> nodes, std::size_t begin, std::size_t end) {
-  return std::any_of(nodes.begin() + static_cast<std::ptrdiff_t>(begin),
-                     nodes.begin() + static_cast<std::ptrdiff_t>(end),
-                     [](const Node& node) { return node.op_class == OpClass::gather; });
+  for (; end > begin; --end) {
+    const OpClass op_class = nodes[end - 1].op_class;
+    if (op_class == OpClass::gather) return true;
+    if (op_class != OpClass::copy && op_class != OpClass::split) return false;
+  }
+  return false;
 }
 
 // All experts in one product: rows are tokens times top_k, or every expert sees every token.
 void describe_grouped(const Router& router, Candidate& candidate) {
   const std::int64_t rows = candidate.tokens;
   if (router.tokens <= 0 || rows < router.tokens || rows % router.tokens != 0) return;
+  if (candidate.row_by_row) candidate.experts = router.experts;
   candidate.tokens = router.tokens;
   candidate.top_k = rows > router.tokens ? rows / router.tokens : router.top_k;
   if (router.top_k < 0 && rows == router.tokens) candidate.top_k = 1;
@@ -70,7 +74,7 @@ std::vector<ExpertGroup> group_experts(std::span<const Node> nodes, std::span<co
       fresh = true;
     }
     at = candidate.last + 1;
-    const bool grouped = candidate.experts >= 0;
+    const bool grouped = candidate.experts >= 0 || candidate.row_by_row;
     const bool gathered = !grouped && gathers(nodes, before, candidate.first);
     if (looped && gathered && same_weights(groups.back().candidate, candidate)) {
       groups.back().members.push_back(candidate);
@@ -78,8 +82,13 @@ std::vector<ExpertGroup> group_experts(std::span<const Node> nodes, std::span<co
     }
     close();
     groups.push_back({candidate, {candidate}});
-    if (grouped && fresh && router.experts >= candidate.experts) {
-      describe_grouped(router, groups.back().candidate);
+    if (grouped) {
+      Candidate& whole = groups.back().candidate;
+      if (fresh && router.experts >= candidate.experts) {
+        describe_grouped(router, whole);
+      } else {
+        whole.tokens = -1;  // rows are known, what of them are the same token's is not
+      }
       fresh = false;
     } else if (fresh && gathered && candidate.tokens <= router.tokens) {
       looped = true;

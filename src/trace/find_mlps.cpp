@@ -30,7 +30,7 @@ class Finder {
     runs_.reserve(products_.size());
     for (std::size_t i = 0; i < products_.size(); ++i) {
       const std::size_t end = i + 1 < products_.size() ? products_[i + 1] : nodes.size();
-      runs_.push_back(make_run(nodes, products_[i] + 1, end));
+      runs_.push_back(make_run(nodes, products_[i] + 1, end, nodes[products_[i]].experts));
       add_epilogue(nodes[products_[i]], runs_.back());
     }
   }
@@ -183,6 +183,7 @@ class Finder {
     if (!known(down.k) && known(gate.n)) candidate.d_hidden = candidate.packed ? gate.n / 2 : gate.n;
     candidate.d_out = down.n;
     candidate.experts = gate.batch;
+    candidate.row_by_row = gate.experts && gate.is_op && gate.batch < 0 && known(gate.m);
     candidate.number = gate.number != Number::unknown ? gate.number : down.number;
     bool any = false, all_known = true;
     for (std::size_t p = i; p < i + count; ++p) {
@@ -214,8 +215,10 @@ class Finder {
 
   std::size_t last_node(std::size_t at) const {
     while (at + 1 < nodes_.size() && nodes_[at + 1].reduce) ++at;
-    if (at + 1 < nodes_.size() && nodes_[at + 1].op_class == OpClass::pointwise && adds_row(at + 1)) ++at;
-    return at;
+    if (at + 1 == nodes_.size() || nodes_[at + 1].op_class != OpClass::pointwise) return at;
+    const bool gathered =
+        nodes_[at].experts && nodes_[at - 1].op_class == OpClass::gather && nodes_[at + 1].steps == bit(Step::add);
+    return gathered || adds_row(at + 1) ? at + 1 : at;
   }
 
   // The trace began in the middle of an MLP: an activation or gate's product, then a product.

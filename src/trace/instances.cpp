@@ -23,6 +23,17 @@ bool is_product(Role role) {
   return role == Role::gate || role == Role::up || role == Role::gate_up || role == Role::down;
 }
 
+// Of a node that is none of the products.
+Role role_between(const Node& node, const Candidate& candidate) {
+  if (node.reduce) return Role::reduce;
+  if (node.op_class == OpClass::copy) return Role::cast;
+  if (node.op_class == OpClass::gather) return Role::routing;
+  if (node.op_class != OpClass::pointwise) return Role::other;
+  const bool expert_bias = candidate.experts >= 0 && node.steps == bit(Step::add);
+  if (node.steps == bit(Step::bias) || expert_bias) return Role::bias;
+  return candidate.gated && node.steps == bit(Step::multiply) ? Role::multiply : Role::activation;
+}
+
 }  // namespace
 
 Instance Instances::describe(const Candidate& candidate) const {
@@ -52,15 +63,8 @@ bool Instances::collect(const Lane& lane, const Candidate& candidate, std::vecto
       role = candidate.packed ? Role::gate_up : candidate.gated ? Role::gate : Role::up;
     } else if (i == candidate.up) {
       role = Role::up;
-    } else if (node.op_class == OpClass::pointwise) {
-      if (node.steps == bit(Step::multiply) && candidate.gated)
-        role = Role::multiply;
-      else
-        role = node.steps == bit(Step::bias) ? Role::bias : Role::activation;
-    } else if (node.reduce) {
-      role = Role::reduce;
-    } else if (node.op_class == OpClass::copy) {
-      role = Role::cast;
+    } else {
+      role = role_between(node, candidate);
     }
     if (is_product(role) && !node.works) whole = false;
     add_node(node, role, parts);

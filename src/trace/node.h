@@ -24,6 +24,7 @@ struct Node {
   Steps steps = 0;
   bool fused = false;
   bool half = false;
+  bool vague = false;  // whether the operands are tensors or numbers is not known
   bool is_op = false;
   bool works = false;     // has device events; on a CPU-only trace: does more than hand on a view
   bool experts = false;   // a product over experts, or one of many

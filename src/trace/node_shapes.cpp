@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 namespace fusedmlp::trace {
 namespace {
@@ -31,6 +32,15 @@ const Dims* input(const Shapes* shapes, int index) {
   return dims.empty() ? nullptr : &dims;
 }
 
+// One row a matrix, on either side: every row has weights of its own, picked among experts.
+void read_row_by_row(Node& node) {
+  if (node.batch <= 1 || (node.m != 1 && node.n != 1)) return;
+  if (node.m != 1) std::swap(node.m, node.n);
+  node.m = node.batch;
+  node.batch = -1;
+  node.experts = true;
+}
+
 void read_product(const Shapes* shapes, const Shapes* strides, std::string_view name, const OpKind& kind,
                   Node& node) {
   const Dims* left = input(shapes, kind.a);
@@ -48,6 +58,7 @@ void read_product(const Shapes* shapes, const Shapes* strides, std::string_view 
       if (inner != node.k) node.m = node.k = node.n = -1;
     }
     if (rank > 2) node.batch = elements(*right, rank - 2);
+    read_row_by_row(node);
   }
   if (kind.c < 0) {
     node.bias_known = true;
@@ -76,6 +87,7 @@ bool is_number(std::string_view text, double value) {
 // A multiplication by a scalar is a scale, an addition of a row a bias, and so on.
 void read_pointwise(const Shapes* shapes, std::string_view concrete, const OpKind& kind, Node& node) {
   if (shapes == nullptr) return;
+  node.vague = false;
   const Dims* largest = nullptr;
   for (const Dims& dims : *shapes) {
     if (!dims.empty() && (largest == nullptr || elements(dims) > elements(*largest))) largest = &dims;

@@ -52,6 +52,7 @@ class Builder {
     std::uint32_t group = kNone;
     std::uint32_t root = kNone;
     bool has_product = false;
+    bool wrapper = false;  // of a product of the same name
     bool compiled = false;
   };
 
@@ -59,13 +60,18 @@ class Builder {
     return event < joined_.parent.size() ? joined_.parent[event] : kNone;
   }
 
-  // A linear or matmul that calls a product is only its wrapper.
+  // A linear or matmul that calls a product is only its wrapper, and so is a product that casts and calls itself:
+  // autocast.
   void mark_products() {
     for (std::uint32_t event = 0; event < trace_.events.size(); ++event) {
       if (trace_.events[event].category != Category::cpu_op) continue;
       if (ops_(trace_.events[event].name).op_class != OpClass::gemm) continue;
       for (std::uint32_t up = parent(event); up != kNone && !context_[up].has_product; up = parent(up)) {
         context_[up].has_product = true;
+      }
+      for (std::uint32_t up = parent(event); up != kNone; up = parent(up)) {
+        if (ops_(trace_.events[up].name).op_class != OpClass::gemm) break;
+        if (trace_.events[up].name == trace_.events[event].name) context_[up].wrapper = true;
       }
     }
   }
@@ -81,7 +87,9 @@ class Builder {
       context.compiled = context_[up].compiled;
     }
     if (context.owner != kNone) {
-      if (result_.cpu_only) nodes_[context.owner].works = true;
+      // A copy that calls something copies; what a view calls are views.
+      Node& owner = nodes_[context.owner];
+      if (result_.cpu_only && owner.op_class != OpClass::split) owner.works = true;
       return;
     }
     const std::string_view name = trace_.text(event.name);
@@ -89,12 +97,12 @@ class Builder {
       context.compiled = true;
     }
     if (event.category == Category::user_annotation) return;
-    if (name.rfind("autograd::engine::evaluate_function", 0) == 0 && context.root == kNone) context.root = index;
+    if (name.rfind("autograd::engine::evaluate_function", 0) == 0) context.root = index;
     const OpKind& kind = ops_(event.name);
-    const bool wrapper = name == "aten::linear" || name == "aten::matmul";
     if (kind.op_class == OpClass::container || kind.op_class == OpClass::view) return;
-    if (wrapper && context.has_product) {
-      if (name == "aten::linear" && context.group == kNone) context.group = index;
+    const bool wraps = context.has_product && (name == "aten::linear" || name == "aten::matmul");
+    if (wraps || context.wrapper) {
+      if (name != "aten::matmul" && context.group == kNone) context.group = index;
       return;
     }
     Node node;
@@ -109,9 +117,12 @@ class Builder {
     node.is_op = true;
     node.compiled = context.compiled;
     node.bias = node.bias_known = kind.bias_named;
-    node.works = result_.cpu_only && kind.op_class != OpClass::copy && kind.op_class != OpClass::split;
+    const bool idle = kind.op_class == OpClass::split || name.find("dropout") != std::string_view::npos;
+    node.works = result_.cpu_only && !idle;
+    constexpr Steps kByOperands = bit(Step::multiply) | bit(Step::add) | bit(Step::scale) | bit(Step::power);
+    node.vague = !kind.fused && (kind.steps & kByOperands) != 0;
     if (event.args != kNone) read_arguments(trace_, trace_.op_args[event.args], name, kind, node);
-    node.experts = contains(name, "grouped_mm");
+    node.experts |= contains(name, "grouped_mm");
     context.owner = static_cast<std::uint32_t>(nodes_.size());
     push(node, event.pid, event.tid, false);
   }
@@ -124,6 +135,7 @@ class Builder {
       owner_of_link_.push_back(owner);
       nodes_[owner].works = true;
       nodes_[owner].confidence = std::min(nodes_[owner].confidence, link.confidence);
+      refine(event, nodes_[owner]);
       return;
     }
     Node node = kernel_node(link, event);
@@ -139,6 +151,15 @@ class Builder {
     } else {
       push(node, event.pid, event.tid, true);
     }
+  }
+
+  // Where an op's arguments are not recorded, its kernel tells a product by a number from one of two tensors.
+  void refine(const Event& event, Node& node) {
+    if (!node.vague || event.category != Category::kernel) return;
+    const OpKind& kind = kernels_(event.name).kind;
+    if (kind.op_class != OpClass::pointwise) return;
+    node.steps = kind.steps;
+    node.vague = false;
   }
 
   Node kernel_node(const Link& link, const Event& event) {
