@@ -104,14 +104,11 @@ void add_device(const Trace& trace, Analysis& analysis) {
   analysis.device = (found != trace.devices.end() ? *found : trace.devices.front()).name;
 }
 
-// The sums over rows. A saving is compared with what the MLP holds up: the whole span where the GPU waits.
-void add_row(const MlpRow& row, Analysis& analysis) {
+// The sums over rows.
+void add_row(const MlpRow& row, double saving_us, Analysis& analysis) {
   const double count = static_cast<double>(row.instances);
   analysis.mlp_us += count * row.us_per_instance;
-  if (row.verdict == Verdict::fuse && row.predicted_us) {
-    const double now = row.regime == Regime::overhead ? row.span_us_per_instance : row.us_per_instance;
-    analysis.predicted_saving_us += count * std::max(0.0, now - *row.predicted_us);
-  }
+  analysis.predicted_saving_us += count * saving_us;
   for (double Breakdown::*part :
        {&Breakdown::gemm_us, &Breakdown::intermediate_us, &Breakdown::other_us, &Breakdown::launch_gap_us,
         &Breakdown::sync_gap_us, &Breakdown::warmup_gap_us, &Breakdown::other_gap_us}) {
@@ -145,8 +142,8 @@ Result<Analysis> analyze(const std::string& path, const AnalyzeOptions& options)
   analysis.used = assessor->used();
   const auto occupancy = [&](const Event& kernel) { return assessor->occupancy(kernel); };
   for (trace::Row& row : trace::make_rows(trace, matches.instances, zero, occupancy)) {
-    assessor->assess(row.instances, row.row);
-    add_row(row.row, analysis);
+    const double saving_us = assessor->assess(row.instances, row.row);
+    add_row(row.row, saving_us, analysis);
     analysis.mlps.push_back(std::move(row.row));
   }
   return analysis;
