@@ -10,7 +10,7 @@ std::string time(double us) { return us < 100 ? core::format("{:.1f} us", us) : 
 
 double do_not_fuse(MlpRow& row, const std::string& why) {
   row.verdict = Verdict::do_not_fuse;
-  row.reason = core::format("do not fuse: {}", why);
+  row.reason = why;
   return 0;
 }
 
@@ -69,8 +69,10 @@ double judge(const Case& known, MlpRow& row) {
     return do_not_fuse(row, "it is fused already");
   }
   if (!known.work || !type) {
-    return do_not_fuse(row, core::format("nothing is predicted without {}, which the trace does not hold",
-                                         missing(row).empty() ? "a known dtype" : missing(row)));
+    return do_not_fuse(
+        row,
+        core::format("nothing is predicted without {}, which the trace does not hold (record_shapes=True records it)",
+                     missing(row).empty() ? "a known dtype" : missing(row)));
   }
   const std::optional<core::Prediction> limit = core::gpu_limit(*known.gpu, *type, *known.work);
   const std::optional<core::Prediction> fused = core::gpu_fused(*known.gpu, *type, *known.work);
@@ -84,8 +86,7 @@ double judge(const Case& known, MlpRow& row) {
   const double us = fused->seconds * 1e6;
   if (!no_kernel.empty()) {
     row.hypothetical_us = us;
-    return do_not_fuse(row, core::format("{}; one would take about {}{}", no_kernel, time(us),
-                                         known.now_us ? core::format(" instead of {}", time(*known.now_us)) : ""));
+    return do_not_fuse(row, no_kernel);
   }
   row.predicted_us = us;
   row.prediction_basis = to_string(fused->basis);
@@ -104,7 +105,7 @@ double judge(const Case& known, MlpRow& row) {
   }
   row.verdict = Verdict::fuse;
   row.reason =
-      core::format("fuse: {}{} (modelled, {} form)", because(known, row, us),
+      core::format("{}{} (modelled, {} form)", because(known, row, us),
                    known.target ? core::format(" on {}", known.gpu->name) : "", core::gpu_fused_form(*known.work));
   return saving;
 }
