@@ -51,7 +51,7 @@ GpuModel model_of(const GpuConstants& gpu) {
   model.flops_share = measured ? gpu.measured_tflops / gpu.tflops[0] : kUsualFlopsShare;
   model.bandwidth_share = measured ? gpu.measured_bandwidth / gpu.bandwidth : kUsualBandwidthShare;
   model.basis = measured ? Basis::measured : Basis::modelled;
-  model.origin = gpu.source;
+  model.origin = format("table: {}", gpu.source);
   return model;
 }
 
