@@ -46,7 +46,7 @@ inline constexpr GpuConstants kGpus[] = {
      1792,
      0,
      0,
-     "NVIDIA RTX Blackwell white paper"},
+     "NVIDIA Blackwell white paper"},
     {"T4", "t4", "", 75, 40, {8.1, 65, 8.1, 8.1}, 320, 0, 0, "NVIDIA T4 data sheet"},
     {"V100 PCIe", "v100 pcie", "", 70, 80, {14, 112, 14, 14}, 900, 0, 0, "NVIDIA V100 data sheet"},
     {"V100 SXM", "v100", "", 70, 80, {15.7, 125, 15.7, 15.7}, 900, 0, 0, "NVIDIA V100 data sheet"},
