@@ -12,10 +12,10 @@ bool is_any_of(std::string_view op, std::initializer_list<std::string_view> ops)
   return false;
 }
 
-// Copies that pick rows route tokens to experts; those that join or look up tensors end a chain.
+// Copies that pick rows route tokens to experts; those that join, look up or put back end a chain.
 OpClass copy_class(const KernelName& decoded) {
   for (const std::string& op : decoded.ops) {
-    if (is_any_of(op, {"index", "index_select", "scatter"})) return OpClass::gather;
+    if (is_any_of(op, {"index", "index_select"})) return OpClass::gather;
     if (!is_any_of(op, {"copy", "cast"})) return OpClass::boundary;
   }
   return OpClass::copy;

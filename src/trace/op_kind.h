@@ -40,7 +40,7 @@ enum class OpClass : std::uint8_t {
   gemm,
   pointwise,
   copy,    // casts, copies, dropout: carries the hidden on unchanged
-  gather,  // rows picked or put back: routing of experts
+  gather,  // rows picked: routing to experts
   top_k,
   whole,     // an MLP, or the experts of one, in one op
   boundary,  // anything else that computes: no MLP goes across
