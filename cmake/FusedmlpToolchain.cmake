@@ -25,6 +25,13 @@ endif()
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 
+# Traces come gzipped. The system's libz.so.1 is linked: every Linux has it, manylinux allows it, and Debian's libz.a
+# is not made for shared libraries.
+find_package(ZLIB QUIET)
+if(NOT ZLIB_FOUND)
+  message(FATAL_ERROR "fusedmlp needs zlib.h, which was not found: apt install zlib1g-dev")
+endif()
+
 # Headers only: the built libraries need no other shared library at run time.
 function(_fusedmlp_header_library name header package)
   find_path(FUSEDMLP_${name}_INCLUDE_DIR "${header}")

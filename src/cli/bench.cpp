@@ -102,7 +102,7 @@ int run(Options options) {
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
   require_cpu_kernels(options.measure.kernels);
-  JsonTarget target(options.json);
+  OutputFile target(options.json);
   const DeviceInfo device = take(describe(Device::cpu()));
   const Threads threads(options.threads);
   for (const MlpSpec& spec : specs) {  // a FUSEDMLP_KERNEL that cannot run is heard of before anything is timed

@@ -132,18 +132,19 @@ void put_provenance(JsonWriter& json) {
   put(json, "cores", device.cores);
 }
 
-JsonTarget::JsonTarget(std::string path) : path_(std::move(path)) {
+OutputFile::OutputFile(std::string path, const char* option) : path_(std::move(path)), option_(option) {
   if (path_.empty() || path_ == "-") return;
   std::error_code error;
   std::filesystem::path target(path_);
   if (std::filesystem::exists(target, error)) {
     target = std::filesystem::canonical(target, error);  // a link stays a link
     if (std::filesystem::is_directory(target, error)) {
-      throw Failure(core::format("--json: cannot write {}: it is a directory", path_));
+      throw Failure(core::format("{}: cannot write {}: it is a directory", option_, path_));
     }
     if (!std::filesystem::is_regular_file(target, error)) {  // a device or a pipe cannot be replaced
       file_ = std::fopen(target.c_str(), "wb");
-      if (file_ == nullptr) throw Failure(core::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
+      if (file_ == nullptr)
+        throw Failure(core::format("{}: cannot write {}: {}", option_, path_, std::strerror(errno)));
       return;
     }
     path_ = target.string();
@@ -154,18 +155,18 @@ JsonTarget::JsonTarget(std::string path) : path_(std::move(path)) {
   if (file_ == nullptr) {
     const int reason = errno;
     temporary_.clear();
-    throw Failure(core::format("--json: cannot write {}: {}", path_, std::strerror(reason)));
+    throw Failure(core::format("{}: cannot write {}: {}", option_, path_, std::strerror(reason)));
   }
 }
 
-JsonTarget::~JsonTarget() {
+OutputFile::~OutputFile() {
   if (file_ != nullptr) std::fclose(file_);
   if (!temporary_.empty()) std::remove(temporary_.c_str());
 }
 
-void JsonTarget::write(const rapidjson::StringBuffer& text) {
+void OutputFile::write(std::string_view text) {
   std::FILE* file = file_ != nullptr ? file_ : stdout;
-  bool good = std::fwrite(text.GetString(), 1, text.GetSize(), file) == text.GetSize();
+  bool good = std::fwrite(text.data(), 1, text.size(), file) == text.size();
   good = std::fputc('\n', file) != EOF && good;
   good = std::fflush(file) == 0 && good;
   if (good && file_ != nullptr) {
@@ -174,7 +175,7 @@ void JsonTarget::write(const rapidjson::StringBuffer& text) {
     if (good && !temporary_.empty()) good = std::rename(temporary_.c_str(), path_.c_str()) == 0;
     if (good) temporary_.clear();
   }
-  if (!good) throw Failure(core::format("--json: cannot write {}: {}", path_, std::strerror(errno)));
+  if (!good) throw Failure(core::format("{}: cannot write {}: {}", option_, path_, std::strerror(errno)));
 }
 
 void add_problem_options(CLI::App& command, std::vector<std::string>& specs, std::string& tokens,

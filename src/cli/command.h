@@ -96,21 +96,24 @@ inline constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // pu
 void put_provenance(JsonWriter& json);
 void remember_command_line(int argc, char** argv);
 
-// --json FILE: opened before the work starts, so that a file that cannot be written fails at once, and renamed
-// into place when it is complete. "-" is stdout, and then nothing else is printed there.
-class JsonTarget {
+// --json FILE and the like: opened before the work starts, so that a file that cannot be written fails at once, and
+// renamed into place when it is complete. "-" is stdout, and then nothing else is printed there. `option` is for
+// messages.
+class OutputFile {
  public:
-  explicit JsonTarget(std::string path);
-  ~JsonTarget();
-  JsonTarget(const JsonTarget&) = delete;
-  JsonTarget& operator=(const JsonTarget&) = delete;
+  explicit OutputFile(std::string path, const char* option = "--json");
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
 
   bool wanted() const { return !path_.empty(); }
   bool prints_text() const { return path_ != "-"; }
-  void write(const rapidjson::StringBuffer& text);
+  void write(std::string_view text);
+  void write(const rapidjson::StringBuffer& text) { write(std::string_view(text.GetString(), text.GetSize())); }
 
  private:
   std::string path_;
+  const char* option_;
   std::string temporary_;  // empty: written directly (a device or a pipe)
   std::FILE* file_ = nullptr;
 };
@@ -134,8 +137,11 @@ std::string format_seconds(double seconds);
 using Action = std::function<int()>;
 void add_info(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
+void add_explain_kernel(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_tune(CLI::App& app, Action& action);
+void add_analyze(CLI::App& app, Action& action);
+void add_compare(CLI::App& app, Action& action);
 
 }  // namespace fusedmlp::cli

@@ -46,7 +46,7 @@ int run(const Options& options) {
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 0);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
   const Device device = take(parse_device(options.device), "--device");
-  JsonTarget target(options.json);
+  OutputFile target(options.json);
   const DeviceInfo info = take(describe(device));
   const int threads = device.type == DeviceType::cpu ? default_executor().concurrency() : 1;
   rapidjson::StringBuffer buffer;

@@ -145,7 +145,7 @@ void put_device(JsonWriter& json, const DeviceInfo& d, const std::vector<Isa>& i
 }
 
 int run(const Options& options) {
-  JsonTarget target(options.json);
+  OutputFile target(options.json);
   const std::vector<Isa> isas = available_isas();
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);

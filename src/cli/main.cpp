@@ -1,4 +1,4 @@
-// fusedmlp: what is known of this machine, what would run, how fast it is and whether it is right.
+// fusedmlp: what the MLPs of a trace waste, what would run instead, how fast it is and whether it is right.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
@@ -17,6 +17,8 @@ constexpr const char* kFooter =
 where NAME is an activation (plain: gelu relu silu ...) or a gated form (geglu swiglu reglu ...).
 
 Examples:
+  fusedmlp analyze trace.json.gz --html report.html
+  fusedmlp compare eager.json.gz fused.json.gz
   fusedmlp info
   fusedmlp explain geglu:768x3072,bf16 --tokens 1,16,1024
   fusedmlp bench gelu:64x256+bias --tokens 1,16
@@ -35,9 +37,12 @@ int run(int argc, char** argv) {
   Action action;
   fusedmlp::cli::add_info(app, action);
   fusedmlp::cli::add_explain(app, action);
+  fusedmlp::cli::add_explain_kernel(app, action);
   fusedmlp::cli::add_bench(app, action);
   fusedmlp::cli::add_verify(app, action);
   fusedmlp::cli::add_tune(app, action);
+  fusedmlp::cli::add_analyze(app, action);
+  fusedmlp::cli::add_compare(app, action);
   app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
@@ -46,7 +51,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     throw Failure(first_line(error.what()));
   }
-  if (!action) throw Failure("no command given; commands: info, explain, bench, verify, tune (see fusedmlp --help)");
+  if (!action) {
+    std::string names;
+    for (const CLI::App* command : app.get_subcommands({})) names += (names.empty() ? "" : ", ") + command->get_name();
+    throw Failure("no command given; commands: " + names + " (see fusedmlp --help)");
+  }
   return action();
 }
 

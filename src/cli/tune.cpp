@@ -70,7 +70,7 @@ int run(Options options) {
   options.measure.packed = !options.unpacked;
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
-  JsonTarget target(options.json);
+  OutputFile target(options.json);
   const std::string path = core::tuned().path;
   if (!options.dry_run) require(core::tuned_writable(path));  // heard of before minutes are spent
   const DeviceInfo device = take(describe(Device::cpu()));

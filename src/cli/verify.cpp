@@ -190,7 +190,7 @@ int run(const Options& options) {
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
   require_cpu_kernels(options.kernels);
-  JsonTarget target(options.json);
+  OutputFile target(options.json);
   const DeviceInfo device = take(describe(Device::cpu()));  // a bad FUSEDMLP_ISA is heard of here
   const std::vector<Isa> isas = parse_isas(options.isas);
   const Threads threads(options.threads);

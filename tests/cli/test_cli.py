@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("info", "explain", "bench", "verify", "tune")
+COMMANDS = ("info", "explain", "explain-kernel", "bench", "verify", "tune", "analyze", "compare")
+WITH_PROVENANCE = COMMANDS[:6]  # their JSON says how it was made
+TRACE = Path(__file__).resolve().parents[1] / "data" / "traces" / "geglu_768_3072_eager_shapes.json.gz"
 SPEC = "gelu:33x65+bias"
 TIMEOUT_S = 120
 
@@ -58,9 +61,12 @@ def fast(command: str) -> list[str]:
     return {
         "info": ["info"],
         "explain": ["explain", SPEC, "--tokens", "1,7"],
+        "explain-kernel": ["explain-kernel", "attn_fwd"],
         "bench": ["bench", SPEC, "--tokens", "1,7", "--repeats", "3", "--min-time", "0"],
         "verify": ["verify", SPEC, "--tokens", "1,7"],
         "tune": ["tune", SPEC, "--tokens", "1,7", "--repeats", "3", "--min-time", "0", "--dry-run"],
+        "analyze": ["analyze", str(TRACE)],
+        "compare": ["compare", str(TRACE), str(TRACE)],
     }[command]
 
 
@@ -87,7 +93,11 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_has_examples_that_work(command: str) -> None:
+def test_help_has_examples_that_work(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("trace", "eager", "compiled", "fused", "eager.trace", "fused.trace"):
+        for ending in (".json", ".json.gz"):  # told by content
+            shutil.copy(TRACE, tmp_path / (name + ending))
     text = succeeds(*([command] if command else []), "--help")
     examples = [line.strip() for line in text.splitlines() if line.startswith("  fusedmlp ")]
     assert len(examples) >= 2, text
@@ -174,7 +184,7 @@ def test_wrong_dtype(command: str, dtype: str) -> None:
 # ---- environment ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WITH_PROVENANCE)
 def test_bad_isa_variable(command: str) -> None:
     fails(fast(command), "FUSEDMLP_ISA", "sse9", "avx2", FUSEDMLP_ISA="sse9")
 
@@ -200,7 +210,7 @@ def test_forced_kernel_is_chosen() -> None:
 # ---- output -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WITH_PROVENANCE)
 def test_json_to_stdout_is_json_only(command: str) -> None:
     report = json.loads(succeeds(*fast(command), "--json", "-"))
     assert report["command"].startswith(f"fusedmlp {command}")
@@ -214,7 +224,7 @@ def test_json_file_beside_the_table(command: str, tmp_path: Path) -> None:
     file.write_text("old")
     text = succeeds(*fast(command), "--json", str(file))
     assert text, "the table is printed too"
-    assert json.loads(file.read_text())["command"]
+    assert isinstance(json.loads(file.read_text()), dict)
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"], "no temporary file stays"
 
 

@@ -1,0 +1,113 @@
+#include "trace/verdict.h"
+
+#include "core/format.h"
+#include "trace/traffic.h"
+
+namespace fusedmlp::trace {
+namespace {
+
+std::string time(double us) { return us < 100 ? core::format("{:.1f} us", us) : core::format("{:.0f} us", us); }
+
+double do_not_fuse(MlpRow& row, const std::string& why) {
+  row.verdict = Verdict::do_not_fuse;
+  row.reason = why;
+  return 0;
+}
+
+// Why no kernel of this library would run; empty: one is made for it.
+std::string without_kernel(const Case& known, std::optional<core::GpuType> type, const MlpRow& row) {
+  if (std::string why = core::gpu_unsupported(*known.gpu, type); !why.empty()) return why;
+  if (row.phase == Phase::backward) return "no fused kernel for the backward pass";
+  if (row.experts) return "no fused kernel for mixtures of experts";
+  if (!activation_known(row)) return core::format("no kernel for {}", row.kind);
+  return {};
+}
+
+std::string missing(const MlpRow& row) {
+  std::string names;
+  const auto need = [&names](bool there, const char* name) {
+    if (there) return;
+    names += names.empty() ? "" : ", ";
+    names += name;
+  };
+  need(row.tokens.has_value(), "tokens");
+  need(row.d_in && row.d_hidden && row.d_out, "widths");
+  need(row.dtype.has_value(), "dtype");
+  need(!row.experts || row.top_k, "experts a token");
+  return names;
+}
+
+std::string because(const Case& known, const MlpRow& row, double predicted) {
+  const double now = *known.now_us;
+  switch (*row.regime) {
+    case Regime::overhead:
+      return core::format("the GPU waits {:.0f} % of {}; fused, its work is predicted to take {}",
+                          100 * row.gap_us_per_instance / row.span_us_per_instance, time(row.span_us_per_instance),
+                          time(predicted));
+    case Regime::memory:
+      return core::format("memory-bound at {}, of which passes over the hidden take {}; predicted fused {}",
+                          time(now), time(row.breakdown.intermediate_us), time(predicted));
+    case Regime::compute:
+      return core::format("compute-bound at {} with a limit of {}; predicted fused {}", time(now),
+                          time(*row.limit_us), time(predicted));
+  }
+  return {};
+}
+
+}  // namespace
+
+double judge(const Case& known, MlpRow& row) {
+  row.prediction_basis = to_string(Basis::unsupported);
+  if (known.gpu == nullptr) {
+    return do_not_fuse(row, "the trace is of a CPU whose rates are not in it; `fusedmlp bench` measures them there");
+  }
+  const std::optional<core::GpuType> type = row.dtype ? core::gpu_type(*row.dtype) : std::nullopt;
+  if (known.already_fused) {
+    if (known.work && type) {
+      if (const auto limit = core::gpu_limit(*known.gpu, *type, *known.work)) row.limit_us = limit->seconds * 1e6;
+    }
+    return do_not_fuse(row, "it is fused already");
+  }
+  if (!known.work || !type) {
+    return do_not_fuse(
+        row,
+        core::format("nothing is predicted without {}, which the trace does not hold (record_shapes=True records it)",
+                     missing(row).empty() ? "a known dtype" : missing(row)));
+  }
+  const std::optional<core::Prediction> limit = core::gpu_limit(*known.gpu, *type, *known.work);
+  const std::optional<core::Prediction> fused = core::gpu_fused(*known.gpu, *type, *known.work);
+  const std::string no_kernel = without_kernel(known, type, row);
+  if (!limit || !fused) {
+    return do_not_fuse(row, core::format("{}the rates of {} are not known; peak FLOP/s and bandwidth can be given",
+                                         no_kernel.empty() ? "" : core::format("{}, and ", no_kernel),
+                                         known.gpu->name.empty() ? "this device" : known.gpu->name));
+  }
+  row.limit_us = limit->seconds * 1e6;
+  const double us = fused->seconds * 1e6;
+  if (!no_kernel.empty()) {
+    row.hypothetical_us = us;
+    return do_not_fuse(row, no_kernel);
+  }
+  row.predicted_us = us;
+  row.prediction_basis = to_string(fused->basis);
+  if (known.cpu_only) return do_not_fuse(row, "the trace's times are a CPU's, no baseline for a GPU");
+  if (!known.now_us || !row.regime) {
+    return do_not_fuse(
+        row, core::format("the rates of the trace's own device are not known, so there is no baseline on {}",
+                          known.gpu->name));
+  }
+  const double saving = *known.now_us - us;
+  if (saving < kLeastSaving * *known.now_us) {
+    return do_not_fuse(row,
+                       core::format("fused it is predicted to take {}, now {}: a saving below {:.0f} % is within the "
+                                    "model's error",
+                                    time(us), time(*known.now_us), 100 * kLeastSaving));
+  }
+  row.verdict = Verdict::fuse;
+  row.reason =
+      core::format("{}{} (modelled, {} form)", because(known, row, us),
+                   known.target ? core::format(" on {}", known.gpu->name) : "", core::gpu_fused_form(*known.work));
+  return saving;
+}
+
+}  // namespace fusedmlp::trace

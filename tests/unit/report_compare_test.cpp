@@ -1,0 +1,107 @@
+#include <gtest/gtest.h>
+#include <rapidjson/document.h>
+
+#include "fusedmlp/report.h"
+#include "report/wording.h"
+#include "unit/report_fixtures.h"
+
+namespace fusedmlp {
+namespace {
+
+using test::fused_analysis;
+using test::geglu_analysis;
+
+TEST(Compare, MatchesTheSameMlp) {
+  const Comparison c = compare(geglu_analysis(), fused_analysis());
+  ASSERT_EQ(c.mlps.size(), 1u);
+  ASSERT_TRUE(c.mlps[0].a && c.mlps[0].b);
+  EXPECT_EQ(c.mlps[0].change,
+            "3 launches became 1, 110 us became 55.0 us (2.00x faster), 178 MB moved became 26.7 MB.");
+  EXPECT_EQ(report::headline(c), "The MLPs took 1.32 ms and now take 660 us: 2.00x faster.");
+}
+
+TEST(Compare, KernelsThatCameAndWent) {
+  const Comparison c = compare(geglu_analysis(), fused_analysis());
+  ASSERT_EQ(c.kernels.size(), 3u);
+  EXPECT_EQ(c.kernels[0].name, "fusedmlp_gated");
+  EXPECT_EQ(c.kernels[0].count_a, 0);
+  EXPECT_EQ(c.kernels[0].count_b, 12);
+  EXPECT_EQ(c.kernels[0].us_b, 660);
+  EXPECT_EQ(c.kernels[1].name, "nvjet_gate_up");
+  EXPECT_EQ(c.kernels[1].us_a, 540);
+  EXPECT_EQ(c.kernels[2].name, "act_and_mul<silu, bf16>");
+  EXPECT_TRUE(compare(geglu_analysis(), geglu_analysis()).kernels.empty());
+}
+
+TEST(Compare, TheSameTraceDoesNotDiffer) {
+  const Comparison c = compare(geglu_analysis(), geglu_analysis());
+  EXPECT_EQ(c.mlps[0].change, "3 launches as before, 110 us became 110 us (no difference to speak of).");
+}
+
+TEST(Compare, UnknownWidthsMatchOnlyWhatRemains) {
+  Analysis a = geglu_analysis(), b = geglu_analysis();
+  a.mlps.push_back(a.mlps[0]);
+  a.mlps[1].tokens = 1;
+  b.mlps.push_back(b.mlps[0]);
+  b.mlps[0].tokens = b.mlps[0].d_in = std::nullopt;  // stands before the exact one
+  const Comparison c = compare(a, b);
+  ASSERT_EQ(c.mlps.size(), 2u);
+  EXPECT_EQ(c.mlps[0].b->tokens, 4096);
+  EXPECT_EQ(c.mlps[1].a->tokens, 1);
+  EXPECT_FALSE(c.mlps[1].b->tokens);
+}
+
+TEST(Compare, PhaseKindAndTokensKeepRowsApart) {
+  Analysis a = geglu_analysis(), b = geglu_analysis();
+  b.mlps[0].phase = Phase::backward;
+  EXPECT_EQ(compare(a, b).mlps.size(), 2u);
+  b = geglu_analysis();
+  b.mlps[0].tokens = 8;
+  const Comparison c = compare(a, b);
+  ASSERT_EQ(c.mlps.size(), 2u);
+  EXPECT_EQ(c.mlps[0].change, "Only in A.");
+  EXPECT_EQ(c.mlps[1].change, "Only in B.");
+  EXPECT_EQ(report::headline(c), "No MLP of one trace is in the other.");
+  b = geglu_analysis();
+  b.mlps[0].kind = "swiglu";  // the activation's kernel may not show which it is
+  EXPECT_EQ(compare(a, b).mlps.size(), 1u);
+  b.mlps[0].gated = false;
+  EXPECT_EQ(compare(a, b).mlps.size(), 2u);
+}
+
+TEST(Compare, ARowIsMatchedOnce) {
+  Analysis a = geglu_analysis();
+  a.mlps.push_back(a.mlps[0]);
+  const Comparison c = compare(a, geglu_analysis());
+  ASSERT_EQ(c.mlps.size(), 2u);
+  EXPECT_TRUE(c.mlps[0].b);
+  EXPECT_FALSE(c.mlps[1].b);
+}
+
+TEST(Compare, OtherDevicesAreSaid) {
+  Analysis b = fused_analysis();
+  b.device = "NVIDIA L4";
+  const std::vector<std::string> said = report::summary(compare(geglu_analysis(), b));
+  EXPECT_NE(said.back().find("different devices"), std::string::npos);
+}
+
+TEST(Compare, Json) {
+  rapidjson::Document json;
+  json.Parse(to_json(compare(geglu_analysis(), fused_analysis())).c_str());
+  ASSERT_FALSE(json.HasParseError());
+  EXPECT_STREQ(json["schema"].GetString(), "fusedmlp-comparison-1");
+  EXPECT_STREQ(json["a"]["trace"]["path"].GetString(), "runs/geglu.json.gz");
+  EXPECT_STREQ(json["b"]["trace"]["path"].GetString(), "runs/fused.json.gz");
+  EXPECT_EQ(json["mlps"][0]["speedup"].GetDouble(), 2);
+  EXPECT_EQ(json["mlps"][0]["a"]["launches_per_instance"].GetInt(), 3);
+  EXPECT_EQ(json["mlps"][0]["b"]["launches_per_instance"].GetInt(), 1);
+  EXPECT_EQ(json["kernels"][0]["count_b"].GetInt(), 12);
+  Analysis none = fused_analysis();
+  none.mlps.clear();
+  json.Parse(to_json(compare(geglu_analysis(), none)).c_str());
+  EXPECT_TRUE(json["mlps"][0]["b"].IsNull());
+  EXPECT_TRUE(json["mlps"][0]["speedup"].IsNull());
+}
+
+}  // namespace
+}  // namespace fusedmlp

@@ -1,0 +1,135 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "fusedmlp/report.h"
+#include "report/text.h"
+#include "unit/report_fixtures.h"
+
+namespace fusedmlp {
+namespace {
+
+std::vector<std::string> lines(const std::string& text) {
+  std::vector<std::string> out;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) out.push_back(line);
+  return out;
+}
+
+TEST(ReportText, GoldenAnalysis) {
+  EXPECT_EQ(to_text(test::geglu_analysis()), R"(runs/geglu.json.gz
+Fusing the MLP would save about 240 us of 3.00 ms.
+NVIDIA H200: 60 kernels, 1 copy, 2 memsets, over 3 profiler steps.
+The GPU was busy for 2.40 ms of 3.00 ms (80 %).
+1 kind of MLP ran 12 times and took 1.20 ms, 50 % of the busy time.
+Where their time goes: matrix products 64 %, intermediates 27 %, waiting for
+launches 9 %.
+
+# MLP                 tokens  n k   time     gap bound by   fused verdict
+1 geglu 768x3072 bf16   4096 12 3 100 us 10.0 us compute  80.0 us fuse
+n: times it ran; k: launches; time, gap, fused: of one instance (kernels, idle
+time between them, predicted when fused)
+
+Fuse #1: Saves about 20.0 us of 100 us each time, 240 us over 12 times
+  (modelled). The hidden stays on the chip.
+Intermediates: Kernels that only read and write the hidden activations take
+  360 us, 27 % of the MLPs' time. A fused kernel keeps the hidden on the chip.
+Device: NVIDIA H200: 989 TFLOP/s, 4.80 TB/s (table)
+)");
+}
+
+TEST(ReportText, GoldenUnknowns) {
+  EXPECT_EQ(to_text(test::bare_analysis()), R"(bare.json
+Fusing the MLP of this trace would not pay.
+No GPU kernel is in this trace: the times of operations on the CPU stand in for
+them.
+1 kind of MLP ran once and took 4.00 us, 50 % of the busy time.
+
+#  MLP                  tokens  n    k     time   gap  bound by  fused  verdict
+1  relu unknown widths       ?  1  2.5  4.00 us  0 us  ?             -  leave
+n: times it ran; k: launches; time, gap, fused: of one instance (kernels, idle
+time between them, predicted when fused)
+
+Leave #1: No kernel for this device. That these kernels are one MLP is not
+  certain (confidence 0.2).
+Shapes: Some widths or token counts are not in this trace. Profile with
+  record_shapes=True to have them.
+)");
+}
+
+TEST(ReportText, GoldenComparison) {
+  EXPECT_EQ(to_text(compare(test::geglu_analysis(), test::fused_analysis())),
+            R"(The MLPs took 1.32 ms and now take 660 us: 2.00x faster.
+A: runs/geglu.json.gz (NVIDIA H200, 3 profiler steps, 60 kernels, GPU busy
+2.40 ms of 3.00 ms).
+B: runs/fused.json.gz (NVIDIA H200, 3 profiler steps, 60 kernels, GPU busy
+2.40 ms of 3.00 ms).
+1 kind of MLP matched; for the runs in A, 36 launches became 12.
+
+#1 geglu 768x3072 bf16: 3 launches became 1, 110 us became 55.0 us (2.00x
+  faster), 178 MB moved became 26.7 MB.
+
+kernel                              A             B
+fusedmlp_gated                      -  12 x 55.0 us  came
+nvjet_gate_up            12 x 45.0 us             -  went
+act_and_mul<silu, bf16>  12 x 30.0 us             -  went
+)");
+}
+
+TEST(ReportText, NoLineIsWiderThanTheTerminal) {
+  Analysis analysis = test::geglu_analysis();
+  analysis.path = std::string(300, 'p') + "\u20AC/trace.json";
+  analysis.mlps[0].kind = std::string(90, 'k');
+  analysis.mlps[0].reason = std::string(200, '\xc3') + " " + std::string(500, 'r');
+  for (const int width : {1, 60, 79, 80, 103, 104, 160, 100000}) {
+    for (const std::string& line : lines(to_text(analysis, {width, false}))) {
+      EXPECT_LE(report::columns(line), static_cast<std::size_t>(std::clamp(width, 64, 160))) << line;
+    }
+  }
+}
+
+TEST(ReportText, ARowIsOneLine) {
+  for (const int width : {80, 120}) {
+    const auto all = lines(to_text(test::geglu_analysis(), {width, false}));
+    EXPECT_EQ(
+        std::count_if(all.begin(), all.end(),
+                      [](const auto& line) { return line.starts_with("1 ") && line.find("geglu") != line.npos; }),
+        1);
+  }
+}
+
+TEST(ReportText, ColourOnlyWhereAsked) {
+  EXPECT_EQ(to_text(test::geglu_analysis()).find('\033'), std::string::npos);
+  EXPECT_NE(to_text(test::geglu_analysis(), {80, true}).find("\033[32mfuse\033[0m"), std::string::npos);
+}
+
+TEST(ReportText, HostileNamesReachNoTerminal) {
+  const std::string text = to_text(test::hostile_analysis());
+  EXPECT_EQ(text.find('\033'), std::string::npos);
+  EXPECT_EQ(text.find('\xff'), std::string::npos);
+  EXPECT_NE(text.find("\uFFFD[31m"), std::string::npos);
+}
+
+TEST(ReportText, RowsWithOneReasonShareASentence) {
+  Analysis analysis = test::bare_analysis();
+  analysis.mlps.resize(3, analysis.mlps[0]);
+  analysis.mlps[1].reason = "something else";
+  const std::string text = to_text(analysis);
+  EXPECT_NE(text.find("Leave #1, #3: No kernel"), std::string::npos) << text;
+  EXPECT_NE(text.find("Leave #2: Something else."), std::string::npos) << text;
+}
+
+TEST(ReportText, AnEmptyTrace) {
+  Analysis analysis;
+  analysis.path = "empty.json";
+  EXPECT_EQ(to_text(analysis), R"(empty.json
+No MLP was found in this trace.
+No GPU kernel is in this trace: the times of operations on the CPU stand in for
+them.
+No MLP was found: nothing in it looks like Linear, activation, Linear.
+)");
+}
+
+}  // namespace
+}  // namespace fusedmlp
