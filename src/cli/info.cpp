@@ -60,6 +60,7 @@ void print_device(const DeviceInfo& d, const std::vector<Isa>& isas, const Measu
   print("{}: {}\n", to_string(d.device), d.name);
   if (cpu) {
     print("  instruction set  {} (available: {})\n", to_string(d.isa), isa_names(isas));
+    if (!d.isa_note.empty()) print("  without AMX      {}\n", d.isa_note);
     print("  cores            {}\n", d.cores);
     print("  caches           L1 {} KiB and L2 {} KiB a core, L3 {} KiB\n", d.l1_bytes >> 10, d.l2_bytes >> 10,
           d.l3_bytes >> 10);
@@ -92,6 +93,7 @@ void put_device(JsonWriter& json, const DeviceInfo& d, const std::vector<Isa>& i
   put(json, "name", d.name);
   if (d.device.type == DeviceType::cpu) {
     put(json, "isa", to_string(d.isa));
+    put(json, "without_amx", d.isa_note);
     json.Key("isa_available");
     json.StartArray();
     for (const Isa isa : isas) json.String(to_string(isa));

@@ -10,8 +10,9 @@
 namespace fusedmlp::cpu {
 namespace {
 
-// Beyond this the hidden of all rows outgrows L2, and rows are better divided.
-constexpr std::int64_t kMostTokens = 512;
+// Beyond this the hidden of all rows outgrows L2, and rows are better divided: 512 tokens of GeGLU 768x3072 took 12.1
+// ms by columns and 10.3 ms by rows.
+constexpr std::int64_t kMostTokens = 256;
 
 // Rows that are turned into tiles by the caller alone: below about this much, waking a thread costs more.
 constexpr std::int64_t kPackAloneBytes = 128 << 10;

@@ -99,8 +99,8 @@ std::size_t amx_columns_bytes(const AmxBlocking& blocking, const core::Query& qu
 // Empty, or why the AMX kernels cannot run this.
 std::string unsupported_amx(const core::Query& query);
 
-// Each of `threads` threads computes `rows` rows of the MLP, or that share of the columns of more rows, and reads the
-// weights it needs for that `rounds` times.
-core::Prediction amx_prediction(const core::Query& query, int threads, double rows, double rounds, int regions);
+// Each of `threads` threads computes `rows` rows of the MLP, or that share of the columns of more rows. All of them
+// together read the weights `reads` times, in `regions` parallel regions.
+core::Prediction amx_prediction(const core::Query& query, int threads, double rows, double reads, int regions);
 
 }  // namespace fusedmlp::cpu

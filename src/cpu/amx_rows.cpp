@@ -86,7 +86,7 @@ core::Prediction predict(const core::Query& query) {
   // The slowest thread's share of the rows decides.
   const double rounds = static_cast<double>(ceil_div(blocks.count(), threads));
   const double rows = std::min(rounds * static_cast<double>(blocks.largest()), static_cast<double>(query.tokens));
-  return amx_prediction(query, threads, rows, rounds, 1);
+  return amx_prediction(query, threads, rows, rounds * threads, 1);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/dispatch.h"
 
 namespace fusedmlp::core {
@@ -61,6 +63,17 @@ TEST(CostModel, ThePhysicalLimitIsTheLongerOfArithmeticAndMemory) {
   EXPECT_DOUBLE_EQ(many.seconds, 2 * 100 * 48 / 1000.0);
   EXPECT_DOUBLE_EQ(physical_limit(spec, 100, machine(), 4).seconds, many.seconds / 4);
   EXPECT_EQ(physical_limit(spec, 0, machine(), 1).seconds, 0);
+}
+
+TEST(CostModel, TilesSetThePhysicalLimitButNotTheVectorPeak) {
+  DeviceInfo info = machine();
+  info.tile_flops_per_core[static_cast<int>(DType::bf16)] = 4000;
+  EXPECT_EQ(peak_flops(info, DType::bf16, 2), 1000);
+  EXPECT_EQ(fastest_flops(info, DType::bf16, 2), 8000);
+  EXPECT_EQ(fastest_flops(info, DType::f32, 2), peak_flops(info, DType::f32, 2));
+  const MlpSpec spec = parse_spec("gelu:4x8->2,bf16").value();
+  EXPECT_DOUBLE_EQ(physical_limit(spec, 1000, info, 1).seconds,
+                   std::max(2 * 1000 * 48 / 4000.0, (96 + 12000) / 400.0));
 }
 
 TEST(CostModel, GatesCostTheirShare) {

@@ -11,6 +11,7 @@
 #include "core/execute.h"
 #include "core/numeric.h"
 #include "cpu/amx_driver.h"
+#include "cpu/drivers.h"
 #include "cpu/thread_pool.h"
 #include "reference/reference.h"
 #include "unit/amx_model.h"
@@ -210,6 +211,54 @@ TEST(AmxDriver, PaddingDoesNotMeetAnInfiniteInput) {
       }
     }
   }
+}
+
+// What dispatch would take on a machine with AMX, and why not elsewhere.
+class AmxDispatch : public testing::Test {
+ protected:
+  static DeviceInfo machine(Isa isa) {
+    DeviceInfo info;
+    info.isa = isa;
+    info.cores = 2;
+    info.l2_bytes = std::size_t{2} << 20;
+    info.l3_bytes = std::size_t{64} << 20;
+    std::fill(std::begin(info.flops_per_core), std::end(info.flops_per_core), 180e9);
+    if (isa == Isa::amx) info.tile_flops_per_core[static_cast<int>(DType::bf16)] = 2965e9;
+    info.l2_bandwidth_per_core = 175e9;
+    info.l3_bandwidth_per_core = 30e9;
+    info.l3_bandwidth = 60e9;
+    info.memory_bandwidth_per_core = 16e9;
+    info.memory_bandwidth = 32e9;
+    info.launch_seconds = 3e-6;
+    return info;
+  }
+  static core::Prediction predict(const core::KernelEntry& entry, std::int64_t tokens) {
+    static const DeviceInfo device = machine(Isa::amx);
+    static const MlpSpec spec = *parse_spec("geglu:768x3072,bf16");
+    return entry.predict({spec, tokens, device, 2, true});
+  }
+};
+
+TEST_F(AmxDispatch, FewTokensAreDividedByColumnsAndManyByRows) {
+  for (const std::int64_t tokens : {16, 64}) {
+    EXPECT_LT(predict(amx_columns_kernel(), tokens).seconds, predict(amx_rows_kernel(), tokens).seconds) << tokens;
+  }
+  EXPECT_EQ(predict(amx_columns_kernel(), 16).bound, core::Bound::memory);
+  EXPECT_EQ(predict(amx_rows_kernel(), 1024).bound, core::Bound::compute);
+}
+
+TEST_F(AmxDispatch, WhatCannotRunSaysWhy) {
+  const MlpSpec spec = *parse_spec("geglu:768x3072,bf16");
+  DeviceInfo device = machine(Isa::avx512);
+  EXPECT_EQ(unsupported_amx({spec, 1, device, 2, true}), "needs AMX: FUSEDMLP_ISA leaves it out");
+  device.isa_note = "the CPU lacks it";
+  EXPECT_EQ(unsupported_amx({spec, 1, device, 2, true}), "needs AMX: the CPU lacks it");
+  const MlpSpec fp16 = *parse_spec("geglu:768x3072,fp16");
+  device = machine(Isa::amx);
+  EXPECT_EQ(unsupported_amx({fp16, 1, device, 2, true}), "bf16 only: AMX has no products of this type");
+  EXPECT_EQ(unsupported_amx({spec, 1, device, 2, true}), "");
+  EXPECT_EQ(amx_columns_kernel().unsupported({spec, 257, device, 2, true}),
+            "for at most 256 tokens: the hidden would leave the caches");
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, AmxDrivers, testing::Bool(),
