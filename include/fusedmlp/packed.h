@@ -17,8 +17,12 @@ std::size_t packed_bytes(const MlpSpec& spec, Device device = Device::cpu());
 Status pack(const MlpSpec& spec, const MlpWeights& weights, void* packed, Device device = Device::cpu(),
             Executor* executor = nullptr);
 
+// What run() with these arguments needs as a workspace; args.workspace is not looked at.
+Result<std::size_t> workspace_bytes(const MlpSpec& spec, const MlpWeights& weights, const void* packed,
+                                    const RunArgs& args, Device device = Device::cpu());
+
 // Plan::run without a plan. `packed` comes from pack() on this machine, or is null: kernels then pack panels
-// on the fly. Without args.workspace an arena of the calling thread serves.
+// on the fly. Without args.workspace an arena of the calling thread serves on the CPU; a GPU needs it given.
 Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
            Device device = Device::cpu());
 

@@ -20,10 +20,12 @@ int usable_threads(const DeviceInfo& device, int threads) noexcept {
 }
 
 double peak_flops(const DeviceInfo& device, DType dtype, int threads) noexcept {
-  return device.flops_per_core[static_cast<int>(dtype)] * usable_threads(device, threads);
+  const int cores = device.device.type == DeviceType::cuda ? device.cores : usable_threads(device, threads);
+  return device.flops_per_core[static_cast<int>(dtype)] * cores;
 }
 
 double read_bandwidth(const DeviceInfo& device, double working_set_bytes, int threads) noexcept {
+  if (device.device.type == DeviceType::cuda) return device.memory_bandwidth;
   const double cores = usable_threads(device, threads);
   if (working_set_bytes <= cores * static_cast<double>(device.l2_bytes)) return cores * device.l2_bandwidth_per_core;
   if (working_set_bytes <= static_cast<double>(device.l3_bytes)) {

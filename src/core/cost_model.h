@@ -14,7 +14,8 @@ int usable_threads(const DeviceInfo& device, int threads) noexcept;
 double peak_flops(const DeviceInfo& device, DType dtype, int threads) noexcept;
 
 // Bytes a second at which `threads` cores read a working set again and again: the bandwidth of the nearest
-// level that holds it (the L2s of those cores, L3, memory).
+// level that holds it (the L2s of those cores, L3, memory). On a GPU, whatever `threads`, all SMs and memory:
+// weights are taken to be cold.
 double read_bandwidth(const DeviceInfo& device, double working_set_bytes, int threads) noexcept;
 
 // Bytes of matrices and biases; of x and y.

@@ -62,8 +62,9 @@ Status mark_chosen(const Query& query, std::vector<Candidate>& list, std::span<c
 }
 
 bool same_device(const DeviceInfo& a, const DeviceInfo& b) {
-  return a.device == b.device && a.isa == b.isa && a.cores == b.cores && a.l1_bytes == b.l1_bytes &&
-         a.l2_bytes == b.l2_bytes && a.l3_bytes == b.l3_bytes &&
+  return a.device == b.device && a.isa == b.isa && a.cores == b.cores &&
+         a.compute_capability == b.compute_capability && a.shared_memory_per_block == b.shared_memory_per_block &&
+         a.l1_bytes == b.l1_bytes && a.l2_bytes == b.l2_bytes && a.l3_bytes == b.l3_bytes &&
          std::equal(std::begin(a.flops_per_core), std::end(a.flops_per_core), std::begin(b.flops_per_core)) &&
          a.l2_bandwidth_per_core == b.l2_bandwidth_per_core && a.l3_bandwidth_per_core == b.l3_bandwidth_per_core &&
          a.l3_bandwidth == b.l3_bandwidth && a.memory_bandwidth_per_core == b.memory_bandwidth_per_core &&
@@ -76,12 +77,13 @@ struct Remembered {
   DeviceInfo device;
   int threads;
   bool packed;
+  OperandLayout operands;
   std::string forced;
   const KernelEntry* entry;
 
   bool answers(const Query& query, const char* kernel) const {
     return tokens == query.tokens && threads == query.threads && packed == query.packed && spec == query.spec &&
-           forced == kernel && same_device(device, query.device);
+           operands == query.operands && forced == kernel && same_device(device, query.device);
   }
 };
 
@@ -131,7 +133,8 @@ Result<const KernelEntry*> choose(const Query& query) {
   const Result<std::vector<Candidate>> list = candidates(query, kernels(query.device.device.type), forced);
   if (!list) return list.status();
   const auto chosen = std::find_if(list->begin(), list->end(), [](const Candidate& c) { return c.chosen; });
-  recent[next] = {query.spec, query.tokens, query.device, query.threads, query.packed, forced, chosen->entry};
+  recent[next] = {query.spec,   query.tokens,   query.device, query.threads,
+                  query.packed, query.operands, forced,       chosen->entry};
   next = (next + 1) % kRemembered;
   return chosen->entry;
 }

@@ -71,6 +71,23 @@ Status pack(const MlpSpec& spec, const MlpWeights& weights, void* packed, Device
   });
 }
 
+Result<std::size_t> workspace_bytes(const MlpSpec& spec, const MlpWeights& weights, const void* packed,
+                                    const RunArgs& args, Device device) {
+  return core::guarded([&]() -> Result<std::size_t> {
+    if (Status status = validate(spec, weights); !status) return status;
+    const Result<const DeviceInfo*> info = core::find_device(device);
+    if (!info) return info.status();
+    const std::size_t bytes = layout_bytes(spec, **info);
+    const MlpWeights plain = core::normalized(weights);
+    RunArgs without = args;
+    without.workspace = nullptr;
+    const Result<core::Prepared> prepared =
+        core::prepare({spec, plain, bytes == 0 ? nullptr : packed}, bytes, without, **info);
+    if (!prepared) return prepared.status();
+    return prepared->workspace_bytes;
+  });
+}
+
 Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args, Device device) {
   return core::guarded([&]() -> Status {
     if (Status status = validate(spec, weights); !status) return status;
@@ -85,6 +102,11 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
       return prepared->entry->run(problem, ready, **info);
+    }
+    if (device.type != DeviceType::cpu) {
+      return Status(
+          StatusCode::invalid_argument, "workspace",
+          core::format("must be given on {} without a plan: {} bytes", to_string(device), prepared->workspace_bytes));
     }
     const ThreadArena arena(prepared->workspace_bytes);
     ready.workspace = arena.buffer().data();

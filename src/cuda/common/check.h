@@ -1,0 +1,31 @@
+// CUDA's errors as Status.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "fusedmlp/status.h"
+
+namespace fusedmlp::cuda {
+
+// Ok for cudaSuccess. `doing` completes "CUDA could not ...": "launch cuda.portable".
+Status check(cudaError_t error, const char* doing);
+
+// Ok when a driver of CUDA 13 (R580) or newer is there; asked once.
+const Status& driver_status();
+
+// Makes a device current until the end of the scope.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int index);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+  const Status& status() const { return status_; }
+
+ private:
+  int previous_ = -1;  // -1: nothing to restore
+  Status status_;
+};
+
+}  // namespace fusedmlp::cuda

@@ -1,0 +1,10 @@
+// The GPU kernels' registry entries.
+#pragma once
+
+#include "core/kernel.h"
+
+namespace fusedmlp::cuda {
+
+core::KernelEntry layers_kernel();
+
+}  // namespace fusedmlp::cuda
