@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dispatch.h"
+#include "core/gpu_constants.h"
 
 namespace fusedmlp::core {
 
@@ -51,6 +52,16 @@ double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo
   if (tokens <= 0) return 0;
   const double weights = weight_bytes(spec);
   return (weights + activation_bytes(spec, tokens)) / read_bandwidth(device, weights, threads);
+}
+
+double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) noexcept {
+  const double products = spec.gated ? 3 : 2;
+  const double hidden =
+      static_cast<double>(tokens) * static_cast<double>(spec.d_hidden) * static_cast<double>(size_of(spec.dtype));
+  const double compute = compute_seconds(spec, tokens, device, 1) / kLibraryGemmShare;
+  const double memory = memory_seconds(spec, tokens, device, 1);
+  const double between = (spec.gated ? 5 : 3) * hidden / device.memory_bandwidth;  // both sides of the activation
+  return std::max(compute, memory) + between + (products + 1) * (device.launch_seconds + kKernelRampSeconds);
 }
 
 Prediction combine(double compute, double memory, double overhead, Basis basis) noexcept {

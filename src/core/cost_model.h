@@ -26,6 +26,10 @@ double activation_bytes(const MlpSpec& spec, std::int64_t tokens) noexcept;
 double compute_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) noexcept;
 double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) noexcept;
 
+// A framework's own operations on a GPU: a GEMM library's products (gate and up apart) and one activation kernel
+// between them, the hidden through memory.
+double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) noexcept;
+
 // Arithmetic and memory traffic overlap, fixed costs (parallel regions, launches) do not:
 // max(compute, memory) + overhead, bound by the largest of the three.
 Prediction combine(double compute, double memory, double overhead, Basis basis) noexcept;

@@ -79,7 +79,7 @@ struct Remembered {
   bool packed;
   OperandLayout operands;
   std::string forced;
-  const KernelEntry* entry;
+  Choice choice;
 
   bool answers(const Query& query, const char* kernel) const {
     return tokens == query.tokens && threads == query.threads && packed == query.packed && spec == query.spec &&
@@ -121,22 +121,29 @@ Result<std::vector<Candidate>> candidates(const Query& query) {
   return candidates(query, kernels(query.device.device.type), forced_kernel());
 }
 
-Result<const KernelEntry*> choose(const Query& query) {
+Result<Choice> decide(const Query& query) {
   constexpr std::size_t kRemembered = 8;
   thread_local std::array<std::optional<Remembered>, kRemembered> recent;
   thread_local std::size_t next = 0;
 
   const char* forced = forced_kernel();
   for (const std::optional<Remembered>& answer : recent) {
-    if (answer && answer->answers(query, forced)) return answer->entry;
+    if (answer && answer->answers(query, forced)) return answer->choice;
   }
   const Result<std::vector<Candidate>> list = candidates(query, kernels(query.device.device.type), forced);
   if (!list) return list.status();
   const auto chosen = std::find_if(list->begin(), list->end(), [](const Candidate& c) { return c.chosen; });
+  const Choice choice{chosen->entry, chosen->entry->workspace_bytes(query), chosen->prediction.seconds};
   recent[next] = {query.spec,   query.tokens,   query.device, query.threads,
-                  query.packed, query.operands, forced,       chosen->entry};
+                  query.packed, query.operands, forced,       choice};
   next = (next + 1) % kRemembered;
-  return chosen->entry;
+  return choice;
+}
+
+Result<const KernelEntry*> choose(const Query& query) {
+  const Result<Choice> choice = decide(query);
+  if (!choice) return choice.status();
+  return choice->entry;
 }
 
 }  // namespace fusedmlp::core

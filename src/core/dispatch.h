@@ -23,8 +23,15 @@ Result<std::vector<Candidate>> candidates(const Query& query);
 // The same over any table; `forced` is the value of FUSEDMLP_KERNEL, null or empty: none.
 Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table, const char* forced);
 
+struct Choice {
+  const KernelEntry* entry;
+  std::size_t workspace_bytes;
+  double seconds;  // predicted
+};
+
 // candidates() reduced to the entry that runs; cheap, remembers recent answers on the calling thread.
-Result<const KernelEntry*> choose(const Query& query);
+Result<Choice> decide(const Query& query);
+Result<const KernelEntry*> choose(const Query& query);  // the entry alone
 
 // The one packed layout of the device's kernels, or null where they read the caller's weights.
 const PackedLayout* packed_layout(DeviceType type);

@@ -120,10 +120,11 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
   } else {
     query.operands = layout_of(problem.spec, problem.weights, prepared.args);
   }
-  const Result<const KernelEntry*> entry = choose(query);
-  if (!entry) return entry.status();
-  prepared.entry = *entry;
-  prepared.workspace_bytes = prepared.entry->workspace_bytes(query);
+  const Result<Choice> choice = decide(query);
+  if (!choice) return choice.status();
+  prepared.entry = choice->entry;
+  prepared.workspace_bytes = choice->workspace_bytes;
+  prepared.seconds = choice->seconds;
   if (args.workspace != nullptr && args.workspace_bytes < prepared.workspace_bytes) {
     return wrong("workspace_bytes",
                  core::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", prepared.entry->name,

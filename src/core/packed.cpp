@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/aligned_buffer.h"
+#include "core/cost_model.h"
 #include "core/device.h"
 #include "core/execute.h"
 #include "core/format.h"
@@ -71,9 +72,9 @@ Status pack(const MlpSpec& spec, const MlpWeights& weights, void* packed, Device
   });
 }
 
-Result<std::size_t> workspace_bytes(const MlpSpec& spec, const MlpWeights& weights, const void* packed,
-                                    const RunArgs& args, Device device) {
-  return core::guarded([&]() -> Result<std::size_t> {
+Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
+                         Device device) {
+  return core::guarded([&]() -> Result<Selection> {
     if (Status status = validate(spec, weights); !status) return status;
     const Result<const DeviceInfo*> info = core::find_device(device);
     if (!info) return info.status();
@@ -84,7 +85,9 @@ Result<std::size_t> workspace_bytes(const MlpSpec& spec, const MlpWeights& weigh
     const Result<core::Prepared> prepared =
         core::prepare({spec, plain, bytes == 0 ? nullptr : packed}, bytes, without, **info);
     if (!prepared) return prepared.status();
-    return prepared->workspace_bytes;
+    if (prepared->entry == nullptr) return Selection{};
+    return Selection{prepared->entry->name, prepared->workspace_bytes, prepared->seconds,
+                     device.type == DeviceType::cpu ? 0 : core::library_seconds(spec, args.tokens, **info)};
   });
 }
 

@@ -5,6 +5,7 @@
 
 namespace fusedmlp::cuda {
 
+core::KernelEntry portable_kernel();
 core::KernelEntry layers_kernel();
 
 }  // namespace fusedmlp::cuda

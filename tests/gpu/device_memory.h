@@ -9,9 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "fusedmlp/status.h"
+
 namespace fusedmlp::test {
 
 inline void expect_ok(cudaError_t error) { EXPECT_EQ(error, cudaSuccess) << cudaGetErrorString(error); }
+
+inline void expect_ok(const Status& status) { EXPECT_TRUE(status.ok()) << status.to_string(); }
 
 class DeviceBuffer {
  public:
@@ -28,9 +32,10 @@ class DeviceBuffer {
 
   void* data() const { return data_; }
   std::size_t size() const { return bytes_; }
-  // Both wait for the copy.
+  // Both wait for the copy: cudaMemcpy returns before the last bytes of pageable memory are there.
   void upload(const std::vector<std::byte>& bytes) {
     expect_ok(cudaMemcpy(data_, bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+    expect_ok(cudaDeviceSynchronize());
   }
   std::vector<std::byte> download(std::size_t bytes) const {
     std::vector<std::byte> out(bytes);

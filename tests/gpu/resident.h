@@ -53,7 +53,10 @@ class Resident {
     return static_cast<std::size_t>(tokens * spec_.d_out) * size_of(spec_.dtype);
   }
   std::vector<std::byte> y(std::int64_t tokens) const { return y_.download(y_bytes(tokens)); }
-  void poison_y() const { expect_ok(cudaMemset(y_.data(), 0xff, y_.size())); }
+  void poison_y() const {
+    expect_ok(cudaMemset(y_.data(), 0xff, y_.size()));
+    expect_ok(cudaDeviceSynchronize());
+  }
 
  private:
   MlpSpec spec_;

@@ -47,7 +47,7 @@ class Streams : public ::testing::TestWithParam<MlpSpec> {
   std::vector<std::byte> alone(const Plan& plan, std::int64_t tokens) {
     const Stream stream;
     problem_->poison_y();
-    EXPECT_TRUE(plan.run(problem_->args(tokens, stream)).ok());
+    expect_ok(plan.run(problem_->args(tokens, stream)));
     EXPECT_EQ(stream.wait(), "");
     return problem_->y(tokens);
   }
@@ -59,7 +59,7 @@ TEST_P(Streams, OneGraphReplaysAndAPlanRunsBesideIt) {
   for_each_kernel([&](const Plan& plan) {
     const Stream stream;
     // Captured before anything of this plan ran; the arena is allocated inside the capture.
-    const Graph graph(stream, [&] { EXPECT_TRUE(plan.run(problem_->args(kMost, stream)).ok()); });
+    const Graph graph(stream, [&] { expect_ok(plan.run(problem_->args(kMost, stream))); });
     const std::vector<std::byte> want = alone(plan, kMost);
     for (int i = 0; i < 3; ++i) {
       problem_->poison_y();
@@ -70,7 +70,7 @@ TEST_P(Streams, OneGraphReplaysAndAPlanRunsBesideIt) {
     }
     // A capture that never runs leaves nothing behind.
     {
-      const Graph unused(stream, [&] { EXPECT_TRUE(plan.run(problem_->args(7, stream)).ok()); });
+      const Graph unused(stream, [&] { expect_ok(plan.run(problem_->args(7, stream))); });
     }
     EXPECT_EQ(alone(plan, kMost), want);
   });
@@ -85,7 +85,7 @@ TEST_P(Streams, ARunIsKernelsAlone) {
       RunArgs args = problem_->args(kMost, stream);
       args.workspace = workspace.data();
       args.workspace_bytes = workspace.size();
-      EXPECT_TRUE(plan.run(args).ok());
+      expect_ok(plan.run(args));
     };
     const Graph one(stream, run);
     const Graph ten(stream, [&] {
@@ -104,7 +104,7 @@ TEST_P(Streams, EightThreadsWithAStreamEach) {
     std::vector<std::byte> want;
     for (int t = 0; t < kThreads; ++t) {
       const Stream stream;
-      EXPECT_TRUE(plan.run(problem_->args(kTokens, stream, t * kTokens)).ok());
+      expect_ok(plan.run(problem_->args(kTokens, stream, t * kTokens)));
       EXPECT_EQ(stream.wait(), "");
     }
     want = problem_->y(kThreads * kTokens);
@@ -137,13 +137,14 @@ TEST_P(Streams, SoakOnOneWorkspace) {
     for (const std::int64_t tokens : kSizes) want.push_back(alone(plan, tokens));
     const DeviceBuffer workspace(plan.workspace_bytes(kMost));
     expect_ok(cudaMemset(workspace.data(), 0xff, workspace.size()));
+    expect_ok(cudaDeviceSynchronize());
     Random random(17);
     for (int i = 0; i < launches; ++i) {
       const auto which = static_cast<std::size_t>(random.below(std::size(kSizes)));
       RunArgs args = problem_->args(kSizes[which], stream);
       args.workspace = workspace.data();
       args.workspace_bytes = workspace.size();
-      ASSERT_TRUE(plan.run(args).ok());
+      expect_ok(plan.run(args));
       if (i % 97 != 0) continue;
       ASSERT_EQ(stream.wait(), "");
       ASSERT_EQ(problem_->y(kSizes[which]), want[which]) << "launch " << i;
@@ -165,17 +166,20 @@ TEST(StatelessRun, AsksForAWorkspaceAndSaysHowMuch) {
   const Resident problem(spec, make_values(spec, 40, Data::normal, 5), 40);
   const Stream stream;
   RunArgs args = problem.args(40, stream);
-  const Result<std::size_t> bytes = workspace_bytes(spec, problem.weights(), nullptr, args, Device::cuda());
-  ASSERT_TRUE(bytes.ok()) << bytes.status().to_string();
-  ASSERT_GT(*bytes, 0u);
+  const Result<Selection> selection = select(spec, problem.weights(), nullptr, args, Device::cuda());
+  ASSERT_TRUE(selection.ok()) << selection.status().to_string();
+  const std::size_t bytes = selection->workspace_bytes;
+  ASSERT_GT(bytes, 0u);
+  EXPECT_GT(selection->seconds, 0);
+  EXPECT_GT(selection->library_seconds, 0);
   const Status without = run(spec, problem.weights(), nullptr, args, Device::cuda());
   EXPECT_EQ(without.code(), StatusCode::invalid_argument);
   EXPECT_EQ(without.argument(), "workspace");
-  const DeviceBuffer workspace(*bytes);
+  const DeviceBuffer workspace(bytes);
   args.workspace = workspace.data();
-  args.workspace_bytes = *bytes - 1;
+  args.workspace_bytes = bytes - 1;
   EXPECT_EQ(run(spec, problem.weights(), nullptr, args, Device::cuda()).argument(), "workspace_bytes");
-  args.workspace_bytes = *bytes;
+  args.workspace_bytes = bytes;
   EXPECT_TRUE(run(spec, problem.weights(), nullptr, args, Device::cuda()).ok());
   EXPECT_EQ(stream.wait(), "");
   EXPECT_EQ(packed_bytes(spec, Device::cuda()), 0u);

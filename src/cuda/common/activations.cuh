@@ -1,21 +1,13 @@
 // Activations in fp32 from the hardware's approximate exponential and reciprocal, within
 //   |f~(x) - f(x)| <= 2^-23 max(|f(x)|, k |x|), k = 2 (relu, relu2, identity: exact)
 // of src/core/activation.h; tests/gpu/activation_test.cpp holds them to it over every bf16 and fp16 value and a
-// dense fp32 sweep. The choice is an argument: it is the same for a whole kernel, so a branch on it costs little.
+// dense fp32 sweep.
 #pragma once
 
 #include "core/activation.h"
+#include "cuda/common/activations.h"
 
 namespace fusedmlp::cuda {
-
-// What a kernel knows of the spec's activation.
-struct ActivationArgs {
-  Activation activation;
-  float alpha;
-  float limit;
-};
-
-inline ActivationArgs activation_args(const MlpSpec& spec) { return {spec.activation, spec.alpha, spec.limit}; }
 
 __device__ __forceinline__ float exp2_approximate(float x) {  // 2 ulp; subnormal results are 0
   float y;
@@ -38,7 +30,9 @@ __device__ __forceinline__ float sigmoid_approximate(float x) {
 // coefficients by scripts/fit_normal_tail.py (relative error 2.5e-8 before rounding).
 __device__ __forceinline__ float normal_cdf_approximate(float x) {
   constexpr float kHalfLog2E = 0.72134752f;
-  const float t = reciprocal_approximate(fmaf(fabsf(x), 0.26f, 1.0f));
+  const float d = fmaf(fminf(fabsf(x), 64.0f), 0.26f, 1.0f);  // beyond 64 the tail is 0 whatever t is
+  const float rough = reciprocal_approximate(d);
+  const float t = fmaf(rough, fmaf(-d, rough, 1.0f), rough);
   float p = 3.050484508e-02f;
   p = fmaf(p, t, -1.528286636e-01f);
   p = fmaf(p, t, 2.514910102e-01f);
@@ -48,37 +42,58 @@ __device__ __forceinline__ float normal_cdf_approximate(float x) {
   p = fmaf(p, t, 1.030302420e-01f);
   p = fmaf(p, t, 1.030167490e-01f);
   p = fmaf(p, t, 1.037590578e-01f);
-  const float tail = exp2_approximate(-kHalfLog2E * x * x) * t * p;
+  const float tail = exp2_approximate(-kHalfLog2E * x * x) * (t * p);
   return x < 0.0f ? tail : 1.0f - tail;
 }
 
-// f(x) for every activation but swiglu_oai.
-__device__ __forceinline__ float activate(Activation activation, float x) {
-  switch (activation) {
-    case Activation::identity: return x;
-    case Activation::relu: return x < 0.0f ? 0.0f : x;
-    case Activation::relu2: return x < 0.0f ? 0.0f : x * x;
-    case Activation::gelu: return x * normal_cdf_approximate(x);
-    case Activation::gelu_tanh: {
-      constexpr float kScale = 2 * 0.79788456080286535588f;  // 2 sqrt(2/pi): (1 + tanh u)/2 = sigmoid(2u)
-      const float s = kScale * x;
-      return x * sigmoid_approximate(fmaf(s, static_cast<float>(core::kGeluTanhCubic) * x * x, s));
-    }
-    case Activation::quick_gelu: return x * sigmoid_approximate(static_cast<float>(core::kQuickGeluSlope) * x);
-    case Activation::silu: return x * sigmoid_approximate(x);
-    case Activation::sigmoid: return sigmoid_approximate(x);
-    case Activation::swiglu_oai: break;
+// f(x); of `clamped` only the factor g sigmoid(alpha g) with g = min(x, limit).
+template <ActivationForm kForm>
+__device__ __forceinline__ float activate(const ActivationArgs& args, float x) {
+  if constexpr (kForm == ActivationForm::relu) {
+    return x < 0.0f ? 0.0f : x;
+  } else if constexpr (kForm == ActivationForm::relu2) {
+    return x < 0.0f ? 0.0f : x * x;
+  } else if constexpr (kForm == ActivationForm::normal) {
+    return x * normal_cdf_approximate(x);
+  } else if constexpr (kForm == ActivationForm::logistic) {
+    // The square is kept finite: the cubic coefficient may be 0.
+    return x * sigmoid_approximate(x * fmaf(args.cubic, fminf(x * x, 1e30f), args.slope));
+  } else if constexpr (kForm == ActivationForm::sigmoid) {
+    return sigmoid_approximate(x);
+  } else if constexpr (kForm == ActivationForm::clamped) {
+    const float g = x > args.limit ? args.limit : x;  // comparisons keep NaN
+    return g * sigmoid_approximate(args.slope * g);
+  } else {
+    return x;
   }
-  return x;
 }
 
 // The hidden value of a gated MLP.
+template <ActivationForm kForm>
 __device__ __forceinline__ float gated(const ActivationArgs& args, float gate, float up) {
-  if (args.activation != Activation::swiglu_oai) return activate(args.activation, gate) * up;
-  const float g = gate > args.limit ? args.limit : gate;  // comparisons keep NaN
+  const float f = activate<kForm>(args, gate);
+  if constexpr (kForm != ActivationForm::clamped) return f * up;
   const float u = up > args.limit ? args.limit : (up < -args.limit ? -args.limit : up);
-  const float s = g * sigmoid_approximate(args.alpha * g);
-  return fmaf(s, u, s);
+  return fmaf(f, u, f);
+}
+
+// body(form), an std::integral_constant-like value whose .value is the form as a constant: one branch for a whole
+// tile of elements, where a branch an element would multiply the code.
+template <ActivationForm kForm>
+struct FormConstant {
+  static constexpr ActivationForm value = kForm;
+};
+template <class Body>
+__device__ __forceinline__ void with_form(ActivationForm form, const Body& body) {
+  switch (form) {
+    case ActivationForm::identity: return body(FormConstant<ActivationForm::identity>());
+    case ActivationForm::relu: return body(FormConstant<ActivationForm::relu>());
+    case ActivationForm::relu2: return body(FormConstant<ActivationForm::relu2>());
+    case ActivationForm::normal: return body(FormConstant<ActivationForm::normal>());
+    case ActivationForm::logistic: return body(FormConstant<ActivationForm::logistic>());
+    case ActivationForm::sigmoid: return body(FormConstant<ActivationForm::sigmoid>());
+    case ActivationForm::clamped: return body(FormConstant<ActivationForm::clamped>());
+  }
 }
 
 }  // namespace fusedmlp::cuda

@@ -2,6 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,19 +19,6 @@ struct DeviceFree {
   void operator()(void* data) const { static_cast<void>(cudaFree(data)); }
 };
 using DeviceBlock = std::unique_ptr<void, DeviceFree>;
-
-// Until the end of the scope this thread may allocate although one of its streams is being captured: the
-// allocation is no part of the graph.
-class OutsideCapture {
- public:
-  OutsideCapture() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
-  ~OutsideCapture() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
-  OutsideCapture(const OutsideCapture&) = delete;
-  OutsideCapture& operator=(const OutsideCapture&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
 
 class Arena final : public core::DeviceArena {
  public:
@@ -53,10 +41,13 @@ class Arena final : public core::DeviceArena {
         !status) {
       return status;
     }
-    if (capturing != cudaStreamCaptureStatusActive) capture = 0;
-    // Handles come back for new streams, identifiers do not.
-    unsigned long long id = 0;
-    if (Status status = check(cudaStreamGetId(handle, &id), "ask for a stream's identifier"); !status) return status;
+    // Handles come back for new streams, identifiers do not; a captured stream tells only its handle.
+    auto id = static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(stream));
+    if (capturing == cudaStreamCaptureStatusNone) {
+      capture = 0;
+      if (Status status = check(cudaStreamGetId(handle, &id), "ask for a stream's identifier"); !status)
+        return status;
+    }
 
     const std::lock_guard lock(mutex_);
     Block& block = blocks_[{id, capture}];

@@ -28,4 +28,17 @@ class DeviceScope {
   Status status_;
 };
 
+// Until the end of the scope this thread may allocate and load code although a stream is being captured: neither
+// becomes part of the graph.
+class OutsideCapture {
+ public:
+  OutsideCapture() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  ~OutsideCapture() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  OutsideCapture(const OutsideCapture&) = delete;
+  OutsideCapture& operator=(const OutsideCapture&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 }  // namespace fusedmlp::cuda

@@ -41,9 +41,10 @@ inline Status allow_shared_memory(const void* kernel, std::size_t bytes, std::at
 }
 
 // kKernel<<<...>>>(params) on the current device. `name` is the registry entry's, for the message.
-// kMostShared: the most dynamic shared memory that any launch of this kernel asks for on this device.
+// most_shared: the most dynamic shared memory that any launch of this kernel asks for on this device.
 template <auto kKernel, class... Params>
 Status launch(const char* name, const Launch& how, std::size_t most_shared, const Params&... params) {
+  const OutsideCapture loading;  // code is loaded when it is first used
   if (most_shared > (48u << 10)) {
     static std::atomic<std::uint64_t> done{0};
     if (Status status = allow_shared_memory(reinterpret_cast<const void*>(kKernel), most_shared, done); !status) {

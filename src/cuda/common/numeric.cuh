@@ -4,6 +4,10 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdint>
+
+#include "cuda/common/gemm.h"
+
 namespace fusedmlp::cuda {
 
 using bf16 = __nv_bfloat16;
@@ -27,6 +31,11 @@ __device__ inline bf16 from_float<bf16>(float value) {
 template <>
 __device__ inline f16 from_float<f16>(float value) {
   return __float2half_rn(value);
+}
+
+template <class T>
+__device__ __forceinline__ float bias_at(const Bias& bias, std::int64_t column) {
+  return bias.data == nullptr ? 0.0f : to_float(static_cast<const T*>(bias.data)[column * bias.stride]);
 }
 
 }  // namespace fusedmlp::cuda

@@ -18,7 +18,7 @@ struct SimtTile {
   static constexpr int kWeights = kDual ? 2 : 1;  // 0: w, 1: gate
   static constexpr int kLoadsA = kBlockM * kBlockK / kThreads;
   static constexpr int kLoadsB = kBlockN * kBlockK / kThreads;
-  static_assert(kBlockM % 16 == 0 && kBlockN % 16 == 0, "16 x 16 threads share the tile");
+  static_assert(kBlockM % 64 == 0 && kBlockN % 64 == 0, "16 x 16 threads with 4 x 4 outputs each, or more");
   static_assert(kLoadsA * kThreads == kBlockM * kBlockK && kLoadsB * kThreads == kBlockN * kBlockK,
                 "every thread loads the same number of elements");
 
@@ -55,8 +55,12 @@ __device__ __forceinline__ void store_block(bool along_k, const float (&in)[kCou
   }
 }
 
-// The block's sums; weight i of tile column c and tile row r in sums[i][r][c]. Row r of the thread is
-// 16 r + threadIdx / 16 of the tile, column c is 16 c + threadIdx % 16.
+// Row r of a thread's outputs within the tile, and column c: groups of four, so that a thread reads shared memory in
+// vectors of four.
+__device__ __forceinline__ int simt_row(int r) { return r / 4 * 64 + static_cast<int>(threadIdx.x) / 16 * 4 + r % 4; }
+__device__ __forceinline__ int simt_col(int c) { return c / 4 * 64 + static_cast<int>(threadIdx.x) % 16 * 4 + c % 4; }
+
+// sums[i][r][c] = the sum of weight i at (simt_row(r), simt_col(c)) of the tile.
 template <class T, class Tile>
 __device__ __forceinline__ void simt_product(const Gemm& g, std::int64_t row, int col, typename Tile::Shared& shared,
                                              float (&sums)[Tile::kWeights][Tile::kRows][Tile::kCols]) {
@@ -81,8 +85,6 @@ __device__ __forceinline__ void simt_product(const Gemm& g, std::int64_t row, in
                                                        next_b[i]);
     }
   };
-  const int ty = static_cast<int>(threadIdx.x) / 16;
-  const int tx = static_cast<int>(threadIdx.x) % 16;
   load(0);
   for (int k0 = 0; k0 < g.k; k0 += Tile::kK) {
     store_block<Tile::kLoadsA, Tile::kM>(true, next_a, shared.a);
@@ -96,24 +98,25 @@ __device__ __forceinline__ void simt_product(const Gemm& g, std::int64_t row, in
     for (int k = 0; k < Tile::kK; ++k) {
       float left[Tile::kRows];
 #pragma unroll
-      for (int r = 0; r < Tile::kRows; ++r) left[r] = shared.a[k][16 * r + ty];
+      for (int r = 0; r < Tile::kRows; r += 4) {
+        *reinterpret_cast<float4*>(&left[r]) = *reinterpret_cast<const float4*>(&shared.a[k][simt_row(r)]);
+      }
 #pragma unroll
       for (int i = 0; i < Tile::kWeights; ++i) {
+        float right[Tile::kCols];
+#pragma unroll
+        for (int c = 0; c < Tile::kCols; c += 4) {
+          *reinterpret_cast<float4*>(&right[c]) = *reinterpret_cast<const float4*>(&shared.b[i][k][simt_col(c)]);
+        }
 #pragma unroll
         for (int c = 0; c < Tile::kCols; ++c) {
-          const float right = shared.b[i][k][16 * c + tx];
 #pragma unroll
-          for (int r = 0; r < Tile::kRows; ++r) sums[i][r][c] = fmaf(left[r], right, sums[i][r][c]);
+          for (int r = 0; r < Tile::kRows; ++r) sums[i][r][c] = fmaf(left[r], right[c], sums[i][r][c]);
         }
       }
     }
     __syncthreads();
   }
-}
-
-template <class T>
-__device__ __forceinline__ float bias_at(const Bias& bias, std::int64_t column) {
-  return bias.data == nullptr ? 0.0f : to_float(static_cast<const T*>(bias.data)[column * bias.stride]);
 }
 
 // Tiles of a [m, n] result, the column running fastest.

@@ -27,10 +27,10 @@ __global__ void __launch_bounds__(Tile::kThreads) linear_kernel(const Gemm g) {
   float sums[1][Tile::kRows][Tile::kCols];
   simt_product<T, Tile>(g, row, col, shared, sums);
   for (int r = 0; r < Tile::kRows; ++r) {
-    const std::int64_t m = row + 16 * r + threadIdx.x / 16;
+    const std::int64_t m = row + simt_row(r);
     if (m >= g.m) break;
     for (int c = 0; c < Tile::kCols; ++c) {
-      const int n = col + 16 * c + static_cast<int>(threadIdx.x % 16);
+      const int n = col + simt_col(c);
       if (n >= g.n) break;
       static_cast<T*>(g.out)[m * g.ldo + n] = from_float<T>(sums[0][r][c] + bias_at<T>(g.bias, n));
     }

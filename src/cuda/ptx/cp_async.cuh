@@ -9,15 +9,13 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// 16 bytes, past L1; the first `bytes` (0 to 16) are read, the rest are zeros. Both addresses are 16-byte aligned.
-__device__ __forceinline__ void cp_async_16(std::uint32_t shared, const void* global, int bytes) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes)
-               : "memory");
-}
-
-// 4 bytes, of which the first `bytes` (0, 2 or 4) are read. Both addresses are 4-byte aligned.
-__device__ __forceinline__ void cp_async_4(std::uint32_t shared, const void* global, int bytes) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
+// 16 bytes, past L1, or zeros unless `inside`. Both addresses are 16-byte aligned.
+__device__ __forceinline__ void cp_async_16(std::uint32_t shared, const void* global, bool inside) {
+  asm volatile(
+      "{\n.reg .pred outside;\nsetp.eq.s32 outside, %2, 0;\n"
+      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, outside;\n}" ::"r"(shared),
+      "l"(global), "r"(static_cast<int>(inside))
+      : "memory");
 }
 
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
