@@ -1,6 +1,7 @@
 // cuda.layers: each layer computed and rounded to the storage type, as PyTorch's eager mode does. The unfused
 // baseline, and what runs when nothing else can: any type, size, stride, alignment and layout.
 #include <algorithm>
+#include <cmath>
 
 #include "core/activation.h"
 #include "core/cost_model.h"
@@ -125,8 +126,19 @@ Status run_any(const core::Problem& problem, const RunArgs& args, const DeviceIn
   return Status(StatusCode::internal, "spec", "unknown dtype");
 }
 
+// The kernels wait for each slice of k: with few blocks that latency is all there is. Measured on an H100, as is the
+// share of the plain lanes' rate that many blocks reach, whatever the storage type.
+constexpr double kSliceSeconds = 1.4e-6;
+constexpr double kShareOfFp32Peak = 0.25;
+constexpr double kBlocksPerSm = 2;
+
+double latency_seconds(std::int64_t m, std::int64_t n, std::int64_t k, const DeviceInfo& device) {
+  const double waves =
+      std::ceil(static_cast<double>(tiles(m, n, Tile::kM, Tile::kN)) / (kBlocksPerSm * device.cores));
+  return waves * static_cast<double>((k + Tile::kK - 1) / Tile::kK) * kSliceSeconds;
+}
+
 core::Prediction predict(const core::Query& query) {
-  constexpr double kShareOfFp32Peak = 0.25;  // of the plain lanes, whatever the storage type
   const MlpSpec& spec = query.spec;
   const double peak = core::peak_flops(query.device, DType::f32, query.threads);
   const double hidden_bytes = 4.0 * static_cast<double>(query.tokens) * static_cast<double>(spec.d_hidden) *
@@ -134,7 +146,9 @@ core::Prediction predict(const core::Query& query) {
   const double memory = core::memory_seconds(spec, query.tokens, query.device, query.threads) +
                         hidden_bytes / query.device.memory_bandwidth;
   const int kernels = spec.gated ? 4 : 3;
-  return core::combine(flops(spec, query.tokens) / (kShareOfFp32Peak * peak), memory,
+  const double latency = (kernels - 2) * latency_seconds(query.tokens, spec.d_hidden, spec.d_in, query.device) +
+                         latency_seconds(query.tokens, spec.d_out, spec.d_hidden, query.device);
+  return core::combine(std::max(flops(spec, query.tokens) / (kShareOfFp32Peak * peak), latency), memory,
                        kernels * (query.device.launch_seconds + core::kKernelRampSeconds), Basis::modelled);
 }
 
