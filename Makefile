@@ -1,7 +1,8 @@
 # make run     set up, then find, fuse, verify and time a real model's MLPs; results in out/
 # make test    everything that is tested, with a time budget for each stage
+# make gpu-bundle   ./gpu-bundle: tests, sanitizer runs and benchmarks for a machine with a GPU (run.sh there)
 # make setup   system packages, .venv and the wheel; does nothing when all is there
-.PHONY: all run test setup build format lint clean
+.PHONY: all run test gpu-bundle setup build format lint clean
 
 all: run
 
@@ -14,6 +15,9 @@ run: setup
 
 test: setup
 	@scripts/test.sh
+
+gpu-bundle: setup
+	@scripts/gpu_bundle.sh
 
 build:
 	cmake --preset release

@@ -42,10 +42,11 @@ const char* to_string(Basis basis) noexcept;
 struct DeviceInfo {
   Device device;
   std::string name;
-  Isa isa = Isa::generic;  // CPU: the class in use (FUSEDMLP_ISA=generic|avx2|avx512|amx lowers it)
-  std::string isa_note;    // CPU: why it cannot be Isa::amx; empty if it can
-  int cores = 1;           // CPUs this process may run on; SMs on a GPU
-  std::size_t l1_bytes = 0;
+  Isa isa = Isa::generic;      // CPU: the class in use (FUSEDMLP_ISA=generic|avx2|avx512|amx lowers it)
+  std::string isa_note;        // CPU: why it cannot be Isa::amx; empty if it can
+  int cores = 1;               // CPUs this process may run on; SMs on a GPU
+  int compute_capability = 0;  // GPU: 10 * major + minor; 0 on the CPU
+  std::size_t l1_bytes = 0;    // on a GPU the shared memory of an SM
   std::size_t l2_bytes = 0;
   std::size_t l3_bytes = 0;                      // all of it; 0 on a GPU
   double flops_per_core[kDTypeCount] = {};       // by storage dtype, multiply-add = 2; CPU: of vector instructions
@@ -54,8 +55,9 @@ struct DeviceInfo {
   double l3_bandwidth_per_core = 0;
   double l3_bandwidth = 0;  // all cores
   double memory_bandwidth_per_core = 0;
-  double memory_bandwidth = 0;  // all cores
-  double launch_seconds = 0;    // one parallel region (CPU), one kernel (GPU)
+  double memory_bandwidth = 0;              // all cores
+  double launch_seconds = 0;                // one parallel region (CPU), one kernel (GPU)
+  std::size_t shared_memory_per_block = 0;  // GPU: the most one block may ask for
   Basis basis = Basis::modelled;
 };
 

@@ -17,8 +17,20 @@ std::size_t packed_bytes(const MlpSpec& spec, Device device = Device::cpu());
 Status pack(const MlpSpec& spec, const MlpWeights& weights, void* packed, Device device = Device::cpu(),
             Executor* executor = nullptr);
 
+// What run() with the same arguments would do; args.workspace is not looked at.
+struct Selection {
+  const char* kernel = "";          // registry name; empty without tokens
+  std::size_t workspace_bytes = 0;  // what it needs
+  double seconds = 0;               // predicted
+  // Predicted for a framework's own operations, a GEMM library's products and an activation kernel between them: what
+  // a caller who has them may prefer. 0 on the CPU, where it is not modelled.
+  double library_seconds = 0;
+};
+Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
+                         Device device = Device::cpu());
+
 // Plan::run without a plan. `packed` comes from pack() on this machine, or is null: kernels then pack panels
-// on the fly. Without args.workspace an arena of the calling thread serves.
+// on the fly. Without args.workspace an arena of the calling thread serves on the CPU; a GPU needs it given.
 Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
            Device device = Device::cpu());
 

@@ -30,13 +30,15 @@ class Executor {
 Executor& default_executor();
 
 struct RunArgs {
-  const void* x = nullptr;    // [tokens, d_in], rows dense, row stride ldx
-  std::int64_t ldx = 0;       // elements; 0 means d_in
-  void* y = nullptr;          // [tokens, d_out], must not overlap x, weights or workspace
-  std::int64_t ldy = 0;       // elements; 0 means d_out
-  std::int64_t tokens = 0;    // >= 0; with 0 nothing is touched
-  void* stream = nullptr;     // cudaStream_t on a GPU; ignored on the CPU
-  void* workspace = nullptr;  // at least workspace_bytes(tokens), 64-byte aligned; null: the plan's own arena
+  const void* x = nullptr;  // [tokens, d_in], rows dense, row stride ldx
+  std::int64_t ldx = 0;     // elements; 0 means d_in
+  void* y = nullptr;        // [tokens, d_out], must not overlap x, weights or workspace
+  std::int64_t ldy = 0;     // elements; 0 means d_out
+  std::int64_t tokens = 0;  // >= 0; with 0 nothing is touched
+  void* stream = nullptr;   // cudaStream_t on a GPU; ignored on the CPU
+  // At least workspace_bytes(tokens), 64-byte aligned, any contents. Null: the plan's own arena, which grows when
+  // it must; on a GPU there is one for each stream and capture, and what a capture used stays until the plan goes.
+  void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
   Executor* executor = nullptr;  // CPU; null: default_executor()
 };
@@ -59,13 +61,16 @@ class Plan {
   ~Plan();
 
   // y = mlp(x), dense rows, any number of tokens. Same input, machine, kernel and thread count: same bits.
+  // On a GPU the work is queued on args.stream (null: the legacy default stream) and the call returns; nothing
+  // waits for the device, and with a workspace given nothing is allocated, so that a stream may be captured.
   Status run(const void* x, void* y, std::int64_t tokens) const;
   Status run(const RunArgs& args) const;
 
   // After the caller changed the weights in place, or moved them (same spec).
   Status update_weights(const MlpWeights& weights);
 
-  std::size_t workspace_bytes(std::int64_t tokens) const;  // for default_executor()'s concurrency or fewer
+  // On the CPU for default_executor()'s concurrency or fewer; on a GPU for any alignment of x and y.
+  std::size_t workspace_bytes(std::int64_t tokens) const;
   std::size_t packed_bytes() const;
   const MlpSpec& spec() const;
   Device device() const;

@@ -1,11 +1,11 @@
-// fusedmlp::mlp, mlp_packed, pack and packed_size: schemas and the CPU implementation. Fake, autograd,
-// autocast and vmap rules are registered from Python.
+// fusedmlp::mlp, mlp_packed, pack and packed_size: schemas, the CPU implementation, and on GPUs mlp and mlp_packed.
+// Fake, autograd, autocast and vmap rules are registered from Python, and so is mlp_unfused: torch's own operations,
+// which the GPU's mlp calls where they are the better choice.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <array>
-#include <vector>
-
+#include "call.h"
+#include "cuda_path.h"
 #include "double_path.h"
 #include "executor.h"
 #include "fusedmlp/packed.h"
@@ -18,41 +18,13 @@ namespace {
 
 using OptionalTensor = std::optional<Tensor>;
 
-void check(const Status& status) {
-  if (status) return;
-  fail(status.argument().empty() ? to_string(status.code()) : status.argument().c_str(), status.message());
-}
-
-Tensor compute(const Tensor& x, const TensorInfo& info, const Problem& problem, const void* payload) {
-  Rows rows = rows_of(info);
-  OptionalTensor dense;
-  const void* data = info.data;
-  if (!rows.in_place) {
-    dense = torch::stable::contiguous(x);
-    data = dense->data_ptr();
-    rows.stride = problem.spec.d_in;
-  }
-  std::array<std::int64_t, 8> small;
-  std::vector<std::int64_t> large;
-  std::int64_t* shape = small.data();
-  if (info.dim > static_cast<std::int64_t>(small.size())) {
-    large.resize(static_cast<std::size_t>(info.dim));
-    shape = large.data();
-  }
-  std::copy(info.sizes, info.sizes + info.dim, shape);
-  shape[info.dim - 1] = problem.spec.d_out;
-  Tensor y = empty(shape, info.dim, info.dtype);
-
+Tensor compute_on_cpu(const Tensor& x, const TensorInfo& info, const Problem& problem, const void* payload) {
+  RowsCall call(x, info, problem);
   TorchExecutor executor;
-  RunArgs args;
-  args.x = data;
-  args.ldx = rows.stride;
-  args.y = y.data_ptr();
-  args.tokens = rows.count;
-  args.executor = &executor;
-  check(run(problem.spec, problem.weights, payload, args, Device::cpu()));
+  call.args.executor = &executor;
+  check(run(problem.spec, problem.weights, payload, call.args, Device::cpu()));
   if (executor.failed()) fail("threads", "PyTorch's parallel_for reported an error");
-  return y;
+  return call.y;
 }
 
 Tensor mlp(const Tensor& x, const OptionalTensor& w_gate, const Tensor& w_up, const Tensor& w_down,
@@ -61,12 +33,12 @@ Tensor mlp(const Tensor& x, const OptionalTensor& w_gate, const Tensor& w_up, co
   const Operands operands{w_gate, w_up, w_down, b_gate, b_up, b_down, activation, gate_order, alpha, limit};
   const Problem problem = read_operands(operands);
   const TensorInfo info = inspect(x);
-  check_input(info, x, problem);
+  check_input(info, problem);
   if (problem.float64) {
     check(validate(problem.spec));
     return mlp_float64(x, operands, problem);
   }
-  return compute(x, info, problem, nullptr);
+  return compute_on_cpu(x, info, problem, nullptr);
 }
 
 Tensor mlp_packed(const Tensor& x, const Tensor& packed, const OptionalTensor& w_gate, const Tensor& w_up,
@@ -76,14 +48,14 @@ Tensor mlp_packed(const Tensor& x, const Tensor& packed, const OptionalTensor& w
   const Operands operands{w_gate, w_up, w_down, b_gate, b_up, b_down, activation, gate_order, alpha, limit};
   const Problem problem = read_operands(operands);
   const TensorInfo info = inspect(x);
-  check_input(info, x, problem);
+  check_input(info, problem);
   if (problem.float64) fail("w_up", "dtype must be float32, bfloat16 or float16 with a packed copy, got float64");
   const TensorInfo copy = inspect(packed);
   if (copy.dtype != aoti_torch_dtype_uint8() || copy.dim != 1 || (copy.sizes[0] > 1 && copy.strides[0] != 1)) {
     fail("packed",
          "must be the uint8 tensor that fusedmlp::pack returned, got shape " + shape_text(copy.sizes, copy.dim));
   }
-  return compute(x, info, problem, fresh_payload(copy, operands, problem));
+  return compute_on_cpu(x, info, problem, fresh_payload(copy, operands, problem));
 }
 
 Tensor pack(const OptionalTensor& w_gate, const Tensor& w_up, const Tensor& w_down, const OptionalTensor& b_gate,
@@ -140,12 +112,27 @@ std::int64_t packed_size(std::int64_t d_in, std::int64_t d_hidden, std::int64_t 
   return static_cast<std::int64_t>(sizeof(PackedHeader) + packed_bytes(spec));
 }
 
+Tensor mlp_cuda(const Tensor& x, const OptionalTensor& w_gate, const Tensor& w_up, const Tensor& w_down,
+                const OptionalTensor& b_gate, const OptionalTensor& b_up, const OptionalTensor& b_down,
+                std::int64_t activation, std::int64_t gate_order, double alpha, double limit) {
+  return compute_on_gpu(x, {w_gate, w_up, w_down, b_gate, b_up, b_down, activation, gate_order, alpha, limit});
+}
+
+// GPUs read the weights as they are: a packed tensor there is empty.
+Tensor mlp_packed_cuda(const Tensor& x, const Tensor&, const OptionalTensor& w_gate, const Tensor& w_up,
+                       const Tensor& w_down, const OptionalTensor& b_gate, const OptionalTensor& b_up,
+                       const OptionalTensor& b_down, std::int64_t activation, std::int64_t gate_order, double alpha,
+                       double limit) {
+  return compute_on_gpu(x, {w_gate, w_up, w_down, b_gate, b_up, b_down, activation, gate_order, alpha, limit});
+}
+
 #define FUSEDMLP_OPERANDS                                                                                      \
   "Tensor? w_gate, Tensor w_up, Tensor w_down, Tensor? b_gate, Tensor? b_up, Tensor? b_down, int activation, " \
   "int gate_order, float alpha, float limit"
 
 STABLE_TORCH_LIBRARY(fusedmlp, m) {
   m.def("mlp(Tensor x, " FUSEDMLP_OPERANDS ") -> Tensor");
+  m.def("mlp_unfused(Tensor x, " FUSEDMLP_OPERANDS ") -> Tensor");
   m.def("mlp_packed(Tensor x, Tensor packed, " FUSEDMLP_OPERANDS ") -> Tensor");
   m.def("pack(" FUSEDMLP_OPERANDS ") -> Tensor");
   // The module's own, eager only: no rules for autograd, autocast, vmap or shapes without data.
@@ -162,6 +149,11 @@ STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CPU, m) {
   m.impl("pack", TORCH_BOX(&pack));
   m.impl("_prepare", TORCH_BOX(&prepare));
   m.impl("_mlp_prepared", TORCH_BOX(&mlp_prepared));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CUDA, m) {
+  m.impl("mlp", TORCH_BOX(&mlp_cuda));
+  m.impl("mlp_packed", TORCH_BOX(&mlp_packed_cuda));
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusedmlp, CompositeExplicitAutograd, m) {

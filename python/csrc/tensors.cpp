@@ -22,10 +22,18 @@ std::string dtype_text(std::int32_t code) {
   return "another dtype (code " + std::to_string(code) + ")";
 }
 
-void check_cpu(const Tensor& tensor, const char* name) {
+Device device_of(const Tensor& tensor) {
   std::int32_t type = 0;
+  std::int32_t index = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(tensor.get(), &type));
-  if (type != aoti_torch_device_type_cpu()) fail(name, "must be on the CPU like every other tensor of this call");
+  if (type == aoti_torch_device_type_cpu()) return Device::cpu();
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &index));
+  return Device::cuda(index);  // the operators are registered for these two
+}
+
+void check_device(const TensorInfo& info, const char* name, Device expected) {
+  if (info.device == expected) return;
+  fail(name, "must be on " + to_string(expected) + " like w_up, got " + to_string(info.device));
 }
 
 DType read_dtype(std::int32_t code, bool* float64) {
@@ -113,6 +121,7 @@ TensorInfo inspect(const Tensor& tensor) {
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(tensor.get(), &strides));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &info.dtype));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(tensor.get(), &info.data));
+  info.device = device_of(tensor);
   info.sizes = sizes;
   info.strides = strides;
   return info;
@@ -161,11 +170,14 @@ Problem read_operands(const Operands& o) {
   Problem p;
   for (int slot = 0; slot < kOperandTensors; ++slot) {
     if (const Tensor* tensor = operand(o, slot)) {
-      check_cpu(*tensor, kNames[slot]);
       p.tensors[slot] = inspect(*tensor);
     }
   }
   const TensorInfo* t = p.tensors;
+  p.device = t[kUp].device;
+  for (int slot = 0; slot < kOperandTensors; ++slot) {
+    if (operand(o, slot) != nullptr) check_device(t[slot], kNames[slot], p.device);
+  }
   p.spec.dtype = read_dtype(t[kUp].dtype, &p.float64);
   for (int slot = 0; slot < kOperandTensors; ++slot) {
     if (operand(o, slot) != nullptr && t[slot].dtype != t[kUp].dtype) {
@@ -218,8 +230,8 @@ Problem read_operands(const Operands& o) {
   return p;
 }
 
-void check_input(const TensorInfo& x, const Tensor& tensor, const Problem& problem) {
-  check_cpu(tensor, "x");
+void check_input(const TensorInfo& x, const Problem& problem) {
+  check_device(x, "x", problem.device);
   const std::int32_t dtype = problem.tensors[kUp].dtype;
   if (x.dtype != dtype) {
     fail("x", "dtype must be that of the weights (" + dtype_text(dtype) + "), got " + dtype_text(x.dtype));
@@ -256,7 +268,7 @@ Rows rows_of(const TensorInfo& x) {
   return rows;
 }
 
-Tensor empty(const std::int64_t* sizes, std::int64_t dim, std::int32_t dtype) {
+Tensor empty(const std::int64_t* sizes, std::int64_t dim, std::int32_t dtype, Device device) {
   std::array<std::int64_t, 8> small;
   std::vector<std::int64_t> large;
   std::int64_t* strides = small.data();
@@ -270,9 +282,28 @@ Tensor empty(const std::int64_t* sizes, std::int64_t dim, std::int32_t dtype) {
     stride *= std::max<std::int64_t>(sizes[i], 1);
   }
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(dim, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0, &handle));
+  const std::int32_t type =
+      device.type == DeviceType::cpu ? aoti_torch_device_type_cpu() : aoti_torch_device_type_cuda();
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dim, sizes, strides, dtype, type, device.index, &handle));
   return Tensor(handle);
+}
+
+bool readable(const Operands& operands) {
+  for (int slot = 0; slot < kOperandTensors; ++slot) {
+    const Tensor* tensor = operand(operands, slot);
+    if (tensor == nullptr) continue;
+    const TensorInfo info = inspect(*tensor);
+    if (slot >= kBiasGate) {
+      if (info.dim == 1 && info.sizes[0] > 1 && info.strides[0] < 1) return false;
+    } else if (info.dim == 2) {
+      const std::int64_t rows = info.sizes[0];
+      const std::int64_t cols = info.sizes[1];
+      const bool rows_dense = (info.strides[1] == 1 || cols <= 1) && (rows <= 1 || info.strides[0] >= cols);
+      const bool cols_dense = (info.strides[0] == 1 || rows <= 1) && (cols <= 1 || info.strides[1] >= rows);
+      if (!rows_dense && !cols_dense) return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace fusedmlp::pytorch

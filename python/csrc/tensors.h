@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "fusedmlp/device.h"
 #include "fusedmlp/spec.h"
 #include "fusedmlp/weights.h"
 
@@ -43,6 +44,7 @@ struct TensorInfo {
   const std::int64_t* strides = nullptr;
   std::int64_t dim = 0;
   std::int32_t dtype = -1;  // torch's code
+  Device device;
 };
 
 TensorInfo inspect(const Tensor& tensor);
@@ -70,6 +72,7 @@ struct Problem {
   MlpSpec spec;  // spec.dtype is meaningless when float64
   MlpWeights weights;
   bool float64 = false;
+  Device device;  // of every tensor
   TensorInfo tensors[kOperandTensors];
 };
 
@@ -85,13 +88,16 @@ struct Rows {
 
 Rows rows_of(const TensorInfo& x);
 
-// Throws unless x is a CPU tensor [..., d_in] of the weights' dtype.
-void check_input(const TensorInfo& x, const Tensor& tensor, const Problem& problem);
+// Throws unless x is [..., d_in] of the weights' dtype on their device.
+void check_input(const TensorInfo& x, const Problem& problem);
 
 [[noreturn]] void fail(const char* argument, const std::string& message);
 std::string shape_text(const std::int64_t* values, std::int64_t count);  // "[2, 3]"
 
-// A dense CPU tensor, not filled. `dtype` is torch's code.
-Tensor empty(const std::int64_t* sizes, std::int64_t dim, std::int32_t dtype);
+// A dense tensor, not filled, from PyTorch's allocator. `dtype` is torch's code.
+Tensor empty(const std::int64_t* sizes, std::int64_t dim, std::int32_t dtype, Device device = Device::cpu());
+
+// Whether the strides of every matrix and bias are such as this library reads in place.
+bool readable(const Operands& operands);
 
 }  // namespace fusedmlp::pytorch

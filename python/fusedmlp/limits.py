@@ -26,13 +26,13 @@ _FLAGS = (
 )
 
 
-def limit(spec: str, tokens: int) -> tuple[float, str]:
-    """(microseconds no implementation can beat on all cores of this CPU, the kernel dispatch would take).
+def limit(spec: str, tokens: int, device: str = "cpu") -> tuple[float, str]:
+    """(microseconds no implementation can beat on this device, the kernel dispatch would take).
 
     The limit is the larger of the arithmetic at peak rate and of reading weights and x and writing y once.
     Raises ValueError for a spec or token count the library refuses.
     """
-    explanation = capi.explain(spec, tokens)
+    explanation = capi.explain(spec, tokens, device)
     return float(explanation["limit_us"]), str(explanation["chosen"])
 
 
@@ -89,6 +89,9 @@ def environment(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
     }
+    if torch.cuda.is_available():
+        result["gpu"] = torch.cuda.get_device_name()
+        result["cuda"] = torch.version.cuda
     if "transformers" in sys.modules:
         result["transformers"] = sys.modules["transformers"].__version__
     forced = {name: os.environ[name] for name in ("FUSEDMLP_KERNEL", "FUSEDMLP_ISA") if os.environ.get(name)}

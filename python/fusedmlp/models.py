@@ -274,6 +274,22 @@ def _factory(path: str, function: str, dtype: Optional[str], tokens: Optional[in
     return Case(name, f"{type(model).__name__} of {name}", model, args, kwargs)
 
 
+def to_device(case: Case, device: str) -> Case:
+    """The same case on another device; the model is moved in place."""
+    if device == "cpu":
+        return case
+    move = lambda value: value.to(device) if isinstance(value, Tensor) else value
+    embed = case.embed
+    return replace(
+        case,
+        model=case.model.to(device),
+        args=tuple(move(value) for value in case.args),
+        kwargs={key: move(value) for key, value in case.kwargs.items()},
+        # The attention mask that an embedding needs stays where it was.
+        embed=embed and (lambda output: embed(torch.utils._pytree.tree_map(lambda t: t.cpu(), output))),
+    )
+
+
 def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 

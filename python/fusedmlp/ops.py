@@ -1,7 +1,7 @@
 """The operators torch.ops.fusedmlp.{mlp, mlp_packed, pack} and the function `mlp` with full validation.
 
-Schemas and the CPU implementation come from the C++ library; here are the rules PyTorch needs around them:
-shapes without data, gradients, autocast, vmap, and an implementation from torch operators for CUDA tensors.
+Schemas and implementations come from the C++ library; here are the rules PyTorch needs around them: shapes without
+data, gradients, autocast, vmap, and the torch operators that stand in on a GPU where they are the better choice.
 """
 
 from __future__ import annotations
@@ -156,16 +156,11 @@ _register_autocast("cpu", "AutocastCPU")
 _register_autocast("cuda", "AutocastCUDA")
 
 
-def _cuda_mlp_packed(x: Tensor, packed: Tensor, *operands: Any) -> Tensor:
-    return formulas.forward(x, *operands)
-
-
 def _cuda_pack(w_gate: _OPTIONAL, w_up: Tensor, *rest: Any) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=w_up.device)
 
 
-_registrations.impl("mlp", formulas.forward, "CUDA")
-_registrations.impl("mlp_packed", _cuda_mlp_packed, "CUDA")
+_registrations.impl("mlp_unfused", formulas.forward, "CUDA")  # csrc/cuda_path.cpp calls it
 _registrations.impl("pack", _cuda_pack, "CUDA")
 
 # ------------------------------------------------------------------------------------------------ vmap

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .limits import environment
 from .models import Case, call_arguments
 from .profile_ops import write_text
-from .profile_run import Options, Progress, run_case
+from .profile_run import Options, Progress, device_of, run_case
 from .profile_table import legend, notes, table, verdict
 
 
@@ -53,6 +53,8 @@ class ProfileResult:
             for mlp in run["mlps"]:
                 count = f"{mlp['count']} x " if mlp["count"] > 1 else ""
                 lines.append(f"  {count}{mlp['spec']} on {mlp['tokens']} tokens, kernel {mlp['kernel']}")
+        if any(run["device"] != "cpu" for run in self.runs):
+            lines.append(f"{env['gpu']}, CUDA {env['cuda']}")
         lines.append(
             f"{env['cpu']} ({env['isa']}), {env['threads']} thread(s), fusedmlp {env['fusedmlp']}, torch {env['torch']}"
         )
@@ -94,7 +96,8 @@ def profile(
 ) -> ProfileResult:
     """Runs `model` on `inputs` eager, under torch.compile, and fused (a copy; the model itself is not changed).
 
-    inputs: a tensor, a tuple or list of positional arguments, or a mapping of keyword arguments; on the CPU.
+    inputs: a tensor, a tuple or list of positional arguments, or a mapping of keyword arguments; on the model's
+    device, a CPU or a CUDA GPU. There launches are counted from kernels and times are CUDA events'.
     repeats: how often each variant is timed, interleaved. None: as often as fits into `seconds` for the slowest
     variant, 3 to 50 times. compile=False leaves torch.compile out. out: a folder for eager.trace.json,
     compiled.trace.json, fused.trace.json, profile.json and profile.txt. progress: a line on stderr.
@@ -103,7 +106,7 @@ def profile(
     model raises in eager mode is raised here; a failure of the other variants is a row of the table.
 
     Raises TypeError if `model` is no nn.Module, ValueError for inputs, repeats or seconds that are not accepted,
-    and NotImplementedError if model or inputs are not on the CPU.
+    and NotImplementedError if model and inputs are not on one CPU or CUDA device.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: must be an nn.Module, got {type(model).__name__}")
@@ -129,7 +132,7 @@ def profile_cases(cases: list[Case], options: Options, progress: bool = False) -
     """profile() for several inputs of one model; writes the files of the last into options.out."""
     runs = []
     for index, case in enumerate(cases):
-        _check_devices(case)
+        device_of(case)  # refused before anything runs
         last = index == len(cases) - 1
         here = Options(options.repeats, options.seconds, options.compile, options.out if last else None)
         count = f" ({index + 1} of {len(cases)})" if len(cases) > 1 else ""
@@ -138,11 +141,3 @@ def profile_cases(cases: list[Case], options: Options, progress: bool = False) -
     if options.out is not None:
         result.save(options.out)
     return result
-
-
-def _check_devices(case: Case) -> None:
-    tensors = [*case.model.parameters(), *case.model.buffers()]
-    tensors += [value for value in (*case.args, *case.kwargs.values()) if isinstance(value, Tensor)]
-    for tensor in tensors:
-        if tensor.device.type != "cpu":
-            raise NotImplementedError(f"device: got {tensor.device}, accepted is cpu")

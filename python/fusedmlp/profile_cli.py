@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn, Optional, Sequence
 
-from .models import DTYPES, KINDS, ModelError, load
+from .models import DTYPES, KINDS, ModelError, load, to_device
 
 _EXAMPLES = """\
 examples:
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seconds", type=_seconds, default=20.0, help="time budget for each variant (default: 20)")
     add("--no-compile", action="store_true", help="leave torch.compile out")
-    add("--device", choices=["cpu"], default="cpu", help="default: cpu")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="default: cpu")
     add(
         "--out",
         type=Path,
@@ -132,7 +132,11 @@ def _profile(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     sizes = options.tokens or [None]
     print(f"{options.model}: loading", file=sys.stderr, flush=True)
-    cases = [load(options.model, dtype=options.dtype, tokens=tokens) for tokens in sizes]
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("--device: got cuda, but PyTorch sees no GPU here")
+    cases = [
+        to_device(load(options.model, dtype=options.dtype, tokens=tokens), options.device) for tokens in sizes
+    ]
     folder = options.out or _default_folder(options.model)
     folder.mkdir(parents=True, exist_ok=True)
     measure = Options(options.repeats, options.seconds, not options.no_compile, folder)

@@ -2,7 +2,8 @@
 
 On a GPU one counts kernel launches. On the CPU the nearest thing is an operation that computes: a cpu_op event
 of torch.profiler that is neither a view, nor an allocation, nor a composite that only calls others. Code that
-torch.compile generated counts one for each C++ kernel, a fused MLP counts one.
+torch.compile generated counts one for each C++ kernel, a fused MLP counts one. On a GPU the kernels themselves are
+counted, and copies and fills of device memory with them.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _GENERATED = re.compile(r"(graph_\d+_\w|cpp_fused|triton_)")
 class OpCount:
     """Operations of one call."""
 
-    computing: int  # operations that compute: what the table shows
-    dispatched: int  # every cpu_op event, views and composites included
+    computing: int  # operations that compute, or kernels on a GPU: what the table shows
+    dispatched: int  # every cpu_op event, views and composites included; on a GPU the kernels again
     names: tuple[str, ...]  # the computing ones, in order
 
 
@@ -86,17 +87,30 @@ def observe(
     chrome://tracing) there, its JSON checked, put in place by a rename: the file is there whole or not at all.
     Raises RuntimeError when the profiler's trace does not parse.
     """
+    on_gpu = torch.cuda.is_available()
     activities = [torch.profiler.ProfilerActivity.CPU]
+    if on_gpu:
+        torch.cuda.synchronize()
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities, record_shapes=trace is not None) as profiler:
         with torch.profiler.record_function(label):
             output = call()
+            if on_gpu:
+                torch.cuda.synchronize()
     if trace is not None:
         _write_trace(profiler, trace)
     return count_events(profiler.events()), output
 
 
 def count_events(events: Any) -> OpCount:
-    """Counts the events of a finished profile; `events` is an EventList with its tree built."""
+    """Counts the events of a finished profile; `events` is an EventList with its tree built. Where a GPU worked, its
+    work alone is counted."""
+    launched = [
+        e for e in events if e.device_type == torch.autograd.DeviceType.CUDA and not e.is_user_annotation
+    ]
+    if launched:
+        launched.sort(key=lambda event: event.time_range.start)
+        return OpCount(len(launched), len(launched), tuple(event.name for event in launched))
     names: list[str] = []
     dispatched = 0
     for event in events:

@@ -81,6 +81,19 @@ class Variant:
         self.status, self.reason, self.calls = status, reason, {}
 
 
+def device_of(case: Case) -> str:
+    """The one device of the model and its inputs, as torch names it.
+
+    Raises NotImplementedError where there are several, or one that is neither a CPU nor a CUDA GPU.
+    """
+    tensors = [*case.model.parameters(), *case.model.buffers()]
+    tensors += [value for value in (*case.args, *case.kwargs.values()) if isinstance(value, Tensor)]
+    found = sorted({str(tensor.device) for tensor in tensors}) or ["cpu"]
+    if len(found) > 1 or torch.device(found[0]).type not in ("cpu", "cuda"):
+        raise NotImplementedError(f"device: got {', '.join(found)}, accepted is one device, cpu or cuda")
+    return found[0]
+
+
 def run_case(case: Case, options: Options, progress: Progress) -> dict[str, Any]:
     """Measures `case`; the model is left as it was. Returns plain values, as ProfileResult.to_dict() holds them."""
     modes = [(module, module.training) for module in case.model.modules()]
@@ -98,6 +111,7 @@ def run_case(case: Case, options: Options, progress: Progress) -> dict[str, Any]
 class _Run:
     def __init__(self, case: Case, options: Options, progress: Progress) -> None:
         self.case, self.options, self.progress = case, options, progress
+        self.device = device_of(case)
         self.variants: list[Variant] = []
         self.found: Optional[Found] = None
         self.fuse_report: Any = None
@@ -122,6 +136,7 @@ class _Run:
             "tokens": sum(self.found.tokens) // max(1, len(self.found.tokens)) if self.found else None,
             "mlps": self._mlps(),
             "limit_us": self._limit_us(),
+            "device": self.device,
             "limit_cores": cores(),
             "rows": list(rows.values()),
             "agreement": agreement,
@@ -261,7 +276,9 @@ class _Run:
     def _limit_us(self) -> Optional[float]:
         if self.found is None:
             return None
-        return sum(limit(spec, tokens)[0] for spec, tokens in zip(self.found.specs, self.found.tokens))
+        return sum(
+            limit(spec, tokens, self.device)[0] for spec, tokens in zip(self.found.specs, self.found.tokens)
+        )
 
     def _mlps(self) -> list[dict[str, Any]]:
         """One entry for each distinct (spec, tokens), with how often it occurs."""
@@ -271,7 +288,7 @@ class _Run:
                 groups[key] = groups.get(key, 0) + 1
         result = []
         for (spec, tokens), count in groups.items():
-            microseconds, kernel = limit(spec, tokens)
+            microseconds, kernel = limit(spec, tokens, self.device)
             result.append(
                 {"spec": spec, "tokens": tokens, "count": count, "limit_us": microseconds, "kernel": kernel}
             )
@@ -367,6 +384,7 @@ class _Run:
                 {variant.name: variant.calls[level] for variant in self.variants if level in variant.calls},
                 repeats=self.options.repeats,
                 seconds_per_variant=self.options.seconds,
+                device=torch.device(self.device).type,
                 on_round=lambda done, what=what: self.progress.detail(f"timing {what}: round {done}"),
             )
         return timings

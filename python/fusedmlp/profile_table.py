@@ -168,7 +168,7 @@ def notes(run: dict[str, Any]) -> list[str]:
             rows = [row for row in run["rows"] if row.get(level, {}).get("spread", 0) > _NOISY]
             if rows:
                 scatter = ", ".join(f"{row['variant']} +-{row[level]['spread'] * 100:.0f} %" for row in rows)
-                lines.append(f"{what}: repeats scatter ({scatter}); is something else using the CPU?")
+                lines.append(f"{what}: repeats scatter ({scatter}); is something else using the machine?")
     shares = [
         (row["variant"], row["model"]["mlp_share"])
         for row in run["rows"]
@@ -198,12 +198,17 @@ def notes(run: dict[str, Any]) -> list[str]:
 def legend(runs: Sequence[dict[str, Any]], environment: dict[str, Any]) -> list[str]:
     """What the columns mean; only those that the table fills."""
     lines = [
-        "ops: operations dispatched that compute, the CPU's kernel launches (cpu_op events of torch.profiler without",
-        "  views, allocations and composites; a kernel made by torch.compile or fusedmlp counts one)",
+        "ops: kernels, copies and fills on the GPU; times are between CUDA events around calls queued in a row",
     ]
+    if runs[0]["device"] == "cpu":
+        lines = [
+            "ops: operations dispatched that compute, the CPU's kernel launches (cpu_op events of torch.profiler without",
+            "  views, allocations and composites; a kernel made by torch.compile or fusedmlp counts one)",
+        ]
     if any(run["mlps"] for run in runs):
         used, present = environment["threads"], runs[0]["limit_cores"]
-        extra = f"; of all {present} cores, {used} used" if used != present else ""
+        on_cpu = runs[0]["device"] == "cpu"
+        extra = f"; of all {present} cores, {used} used" if on_cpu and used != present else ""
         lines += [
             "read*, written*: bytes, modelled from shapes",
             f"of limit: against the larger of peak arithmetic and reading weights and x and writing y once{extra}",

@@ -1,4 +1,5 @@
-"""Interleaved timing: every variant once a round, so that what the machine does meanwhile hits all alike."""
+"""Interleaved timing: every variant once a round, so that what the machine does meanwhile hits all alike. On the CPU
+by the clock, on a GPU by CUDA events around calls queued without waiting."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from typing import Callable, Mapping, Optional, Sequence
+
+import torch
 
 # A sample shorter than this is made of several calls, so that the clock and a stray interrupt do not decide.
 MIN_SAMPLE_SECONDS = 5e-4
@@ -55,11 +58,24 @@ class Timing:
         }
 
 
-def _clock(call: Callable[[], object], inner: int) -> float:
+def _clock(call: Callable[[], object], inner: int, device: str) -> float:
+    if device == "cuda":
+        return _events(call, inner)
     start = time.perf_counter()
     for _ in range(inner):
         call()
     return (time.perf_counter() - start) / inner
+
+
+def _events(call: Callable[[], object], inner: int) -> float:
+    """Seconds a call between two events on the current stream: what a caller waits for who queues calls in a row."""
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(inner):
+        call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3 / inner
 
 
 def measure(
@@ -69,6 +85,7 @@ def measure(
     max_repeats: int = 50,
     min_repeats: int = 3,
     seconds_per_variant: float = 20.0,
+    device: str = "cpu",
     on_round: Optional[Callable[[int], None]] = None,
 ) -> dict[str, Timing]:
     """Times each of `calls` round robin and returns a Timing each, all with the same number of repeats.
@@ -76,7 +93,7 @@ def measure(
     `repeats` fixes that number. Otherwise rounds go on until `max_repeats`, or until a further round would take
     the slowest variant beyond `seconds_per_variant`, but never fewer than `min_repeats`. The order rotates from
     round to round. Garbage collection is off meanwhile. The calls are taken to be warm: each has run before.
-    Raises ValueError when repeats is below 1.
+    `device` is "cpu" or "cuda". Raises ValueError when repeats is below 1.
     """
     if repeats is not None and repeats < 1:
         raise ValueError(f"repeats: got {repeats}, accepted is 1 or more")
@@ -84,9 +101,9 @@ def measure(
     timings = {name: Timing() for name in names}
     spent = {name: 0.0 for name in names}
     for name in names:
-        first = _clock(calls[name], 1)
+        first = _clock(calls[name], 1, device)
         if first < _SHORT_SECONDS:  # one call that was interrupted says little
-            first = min(first, *(_clock(calls[name], 1) for _ in range(4)))
+            first = min(first, *(_clock(calls[name], 1, device) for _ in range(4)))
         timings[name].first_seconds = first
         timings[name].inner = min(MAX_INNER_CALLS, max(1, math.ceil(MIN_SAMPLE_SECONDS / max(first, 1e-9))))
     collecting = gc.isenabled()
@@ -106,7 +123,7 @@ def measure(
             shift = done % len(names)
             for name in [*names[shift:], *names[:shift]]:
                 timing = timings[name]
-                seconds = _clock(calls[name], timing.inner)
+                seconds = _clock(calls[name], timing.inner, device)
                 timing.samples.append(seconds)
                 spent[name] += seconds * timing.inner
             done += 1

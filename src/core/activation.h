@@ -1,5 +1,6 @@
 // The one definition of every activation, forward and derivative, in any floating-point type. Fast vector
-// forms elsewhere are tested against it. Inf and NaN follow IEEE evaluation of the formulas as written.
+// forms elsewhere are tested against it. Inf and NaN follow IEEE evaluation of the formulas as written. CUDA
+// compilers build it for the device too.
 #pragma once
 
 #include <cmath>
@@ -7,19 +8,25 @@
 
 #include "fusedmlp/spec.h"
 
+#ifdef __CUDACC__
+#define FUSEDMLP_HD __host__ __device__
+#else
+#define FUSEDMLP_HD
+#endif
+
 namespace fusedmlp::core {
 
 inline constexpr double kGeluTanhCubic = 0.044715;  // Hendrycks and Gimpel 2016, the tanh approximation
 inline constexpr double kQuickGeluSlope = 1.702;    // ibid., the sigmoid approximation
 
 template <class T>
-T sigmoid(T x) {
+FUSEDMLP_HD T sigmoid(T x) {
   return T(1) / (T(1) + std::exp(-x));
 }
 
 // f(x) for every activation but swiglu_oai, which is a function of gate and up: see gated().
 template <class T>
-T activate(Activation activation, T x) {
+FUSEDMLP_HD T activate(Activation activation, T x) {
   switch (activation) {
     case Activation::identity: return x;
     case Activation::relu: return x < T(0) ? T(0) : x;
@@ -39,7 +46,7 @@ T activate(Activation activation, T x) {
 
 // The hidden value of a gated MLP.
 template <class T>
-T gated(const MlpSpec& spec, T gate, T up) {
+FUSEDMLP_HD T gated(const MlpSpec& spec, T gate, T up) {
   if (spec.activation != Activation::swiglu_oai) return activate(spec.activation, gate) * up;
   const T limit = T(spec.limit);
   const T g = gate > limit ? limit : gate;  // comparisons keep NaN
@@ -49,7 +56,7 @@ T gated(const MlpSpec& spec, T gate, T up) {
 
 // f'(x) for the activations of activate().
 template <class T>
-T derivative(Activation activation, T x) {
+FUSEDMLP_HD T derivative(Activation activation, T x) {
   switch (activation) {
     case Activation::identity: return T(1);
     case Activation::relu: return x > T(0) ? T(1) : T(0);

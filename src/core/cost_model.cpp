@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dispatch.h"
+#include "core/sm_rates.h"
 
 namespace fusedmlp::core {
 
@@ -20,7 +21,8 @@ int usable_threads(const DeviceInfo& device, int threads) noexcept {
 }
 
 double peak_flops(const DeviceInfo& device, DType dtype, int threads) noexcept {
-  return device.flops_per_core[static_cast<int>(dtype)] * usable_threads(device, threads);
+  const int cores = device.device.type == DeviceType::cuda ? device.cores : usable_threads(device, threads);
+  return device.flops_per_core[static_cast<int>(dtype)] * cores;
 }
 
 double fastest_flops(const DeviceInfo& device, DType dtype, int threads) noexcept {
@@ -29,6 +31,7 @@ double fastest_flops(const DeviceInfo& device, DType dtype, int threads) noexcep
 }
 
 double read_bandwidth(const DeviceInfo& device, double working_set_bytes, int threads) noexcept {
+  if (device.device.type == DeviceType::cuda) return device.memory_bandwidth;
   const double cores = usable_threads(device, threads);
   if (working_set_bytes <= cores * static_cast<double>(device.l2_bytes)) return cores * device.l2_bandwidth_per_core;
   if (working_set_bytes <= static_cast<double>(device.l3_bytes)) {
@@ -54,6 +57,16 @@ double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo
   if (tokens <= 0) return 0;
   const double weights = weight_bytes(spec);
   return (weights + activation_bytes(spec, tokens)) / read_bandwidth(device, weights, threads);
+}
+
+double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) noexcept {
+  const double products = spec.gated ? 3 : 2;
+  const double hidden =
+      static_cast<double>(tokens) * static_cast<double>(spec.d_hidden) * static_cast<double>(size_of(spec.dtype));
+  const double compute = compute_seconds(spec, tokens, device, 1) / kLibraryGemmShare;
+  const double memory = memory_seconds(spec, tokens, device, 1);
+  const double between = (spec.gated ? 5 : 3) * hidden / device.memory_bandwidth;  // both sides of the activation
+  return std::max(compute, memory) + between + (products + 1) * (device.launch_seconds + kKernelRampSeconds);
 }
 
 Prediction combine(double compute, double memory, double overhead, Basis basis) noexcept {

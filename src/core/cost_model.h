@@ -16,7 +16,8 @@ double peak_flops(const DeviceInfo& device, DType dtype, int threads) noexcept;
 double fastest_flops(const DeviceInfo& device, DType dtype, int threads) noexcept;
 
 // Bytes a second at which `threads` cores read a working set again and again: the bandwidth of the nearest
-// level that holds it (the L2s of those cores, L3, memory).
+// level that holds it (the L2s of those cores, L3, memory). On a GPU, whatever `threads`, all SMs and memory:
+// weights are taken to be cold.
 double read_bandwidth(const DeviceInfo& device, double working_set_bytes, int threads) noexcept;
 
 // Bytes of matrices and biases; of x and y.
@@ -26,6 +27,10 @@ double activation_bytes(const MlpSpec& spec, std::int64_t tokens) noexcept;
 // Seconds of arithmetic at peak_flops, and of reading weights and x and writing y once.
 double compute_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) noexcept;
 double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads) noexcept;
+
+// A framework's own operations on a GPU: a GEMM library's products (gate and up apart) and one activation kernel
+// between them, the hidden through memory.
+double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) noexcept;
 
 // Arithmetic and memory traffic overlap, fixed costs (parallel regions, launches) do not:
 // max(compute, memory) + overhead, bound by the largest of the three.

@@ -91,13 +91,14 @@ struct Remembered {
   const DeviceInfo* device;  // permanent: the same address is the same description
   int threads;
   bool packed;
+  OperandLayout operands;
   std::string forced;
   const TunedState* table;  // never another state at this address
-  const KernelEntry* entry;
+  Choice choice;
 
   bool answers(const Query& query, const char* kernel, const TunedState& tuned_now) const {
     return device == &query.device && tokens == query.tokens && threads == query.threads && packed == query.packed &&
-           table == &tuned_now && spec == query.spec && forced == kernel;
+           table == &tuned_now && operands == query.operands && spec == query.spec && forced == kernel;
   }
 };
 
@@ -145,7 +146,7 @@ Result<std::vector<Candidate>> candidates(const Query& query) {
   return candidates(query, kernels(query.device.device.type), forced_kernel(), tuned().find(query));
 }
 
-Result<const KernelEntry*> choose(const Query& query) {
+Result<Choice> decide(const Query& query) {
   constexpr std::size_t kRemembered = 8;
   thread_local std::array<std::optional<Remembered>, kRemembered> recent;
   thread_local std::size_t next = 0;
@@ -153,18 +154,25 @@ Result<const KernelEntry*> choose(const Query& query) {
   const char* forced = forced_kernel();
   const TunedState& table = tuned();
   for (const std::optional<Remembered>& answer : recent) {
-    if (answer && answer->answers(query, forced, table)) return answer->entry;
+    if (answer && answer->answers(query, forced, table)) return answer->choice;
   }
   const Result<std::vector<Candidate>> list =
       candidates(query, kernels(query.device.device.type), forced, table.find(query));
   if (!list) return list.status();
   const auto chosen = std::find_if(list->begin(), list->end(), [](const Candidate& c) { return c.chosen; });
+  const Choice choice{chosen->entry, chosen->entry->workspace_bytes(query), chosen->prediction.seconds};
   if (is_permanent(query.device)) {
-    recent[next] = {query.spec,   query.tokens, &query.device, query.threads,
-                    query.packed, forced,       &table,        chosen->entry};
+    recent[next] = {query.spec,     query.tokens, &query.device, query.threads, query.packed,
+                    query.operands, forced,       &table,        choice};
     next = (next + 1) % kRemembered;
   }
-  return chosen->entry;
+  return choice;
+}
+
+Result<const KernelEntry*> choose(const Query& query) {
+  const Result<Choice> choice = decide(query);
+  if (!choice) return choice.status();
+  return choice->entry;
 }
 
 }  // namespace fusedmlp::core

@@ -31,9 +31,16 @@ Result<std::vector<Candidate>> candidates(const Query& query);
 Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table, const char* forced,
                                           const TunedRecord* tuned = nullptr);
 
+struct Choice {
+  const KernelEntry* entry;
+  std::size_t workspace_bytes;
+  double seconds;  // predicted
+};
+
 // candidates() reduced to the entry that runs. Answers about a permanent description (core/device.h) are remembered
 // on the calling thread: the same question again takes about 30 ns (mostly getenv), no lock and no memory.
-Result<const KernelEntry*> choose(const Query& query);
+Result<Choice> decide(const Query& query);
+Result<const KernelEntry*> choose(const Query& query);  // the entry alone
 
 // The one packed layout of the device's kernels, or null where they read the caller's weights.
 const PackedLayout* packed_layout(DeviceType type);

@@ -112,13 +112,19 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
   prepared.args = args;
   prepared.args.ldx = or_default(args.ldx, problem.spec.d_in);
   prepared.args.ldy = or_default(args.ldy, problem.spec.d_out);
-  if (args.executor == nullptr) prepared.args.executor = &default_executor();
-  const Query query{problem.spec, args.tokens, device, std::max(1, prepared.args.executor->concurrency()),
-                    problem.packed != nullptr};
-  const Result<const KernelEntry*> entry = choose(query);
-  if (!entry) return entry.status();
-  prepared.entry = *entry;
-  prepared.workspace_bytes = prepared.entry->workspace_bytes(query);
+  const bool on_cpu = device.device.type == DeviceType::cpu;
+  if (on_cpu && args.executor == nullptr) prepared.args.executor = &default_executor();
+  Query query{problem.spec, args.tokens, device, 1, problem.packed != nullptr};
+  if (on_cpu) {
+    query.threads = std::max(1, prepared.args.executor->concurrency());
+  } else {
+    query.operands = layout_of(problem.spec, problem.weights, prepared.args);
+  }
+  const Result<Choice> choice = decide(query);
+  if (!choice) return choice.status();
+  prepared.entry = choice->entry;
+  prepared.workspace_bytes = choice->workspace_bytes;
+  prepared.seconds = choice->seconds;
   if (args.workspace != nullptr && args.workspace_bytes < prepared.workspace_bytes) {
     return wrong("workspace_bytes",
                  core::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", prepared.entry->name,
@@ -131,6 +137,13 @@ std::size_t workspace_bytes(const MlpSpec& spec, std::int64_t tokens, const Devi
                             bool packed) {
   std::size_t most = 0;
   if (tokens <= 0) return most;
+  if (device.device.type != DeviceType::cpu) {  // which entry runs depends on how x and y lie
+    const Query query{spec, tokens, device, 1, packed};
+    for (const KernelEntry& entry : kernels(device.device.type)) {
+      if (entry.unsupported(query).empty()) most = std::max(most, entry.workspace_bytes(query));
+    }
+    return most;
+  }
   for (int t = 1; t <= threads; ++t) {  // fewer threads may make another kernel the cheapest
     const Query query{spec, tokens, device, t, packed};
     const Result<std::vector<Candidate>> list = candidates(query);

@@ -13,6 +13,7 @@ struct Prepared {
   const KernelEntry* entry = nullptr;
   RunArgs args;                     // ldx, ldy and executor are set; the workspace only if the caller gave one
   std::size_t workspace_bytes = 0;  // what the entry needs
+  double seconds = 0;               // predicted
 };
 
 // Ok, or which argument is wrong. Everything but the workspace, whose least size depends on the kernel.

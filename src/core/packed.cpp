@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/aligned_buffer.h"
+#include "core/cost_model.h"
 #include "core/device.h"
 #include "core/execute.h"
 #include "core/format.h"
@@ -71,6 +72,25 @@ Status pack(const MlpSpec& spec, const MlpWeights& weights, void* packed, Device
   });
 }
 
+Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
+                         Device device) {
+  return core::guarded([&]() -> Result<Selection> {
+    if (Status status = validate(spec, weights); !status) return status;
+    const Result<const DeviceInfo*> info = core::find_device(device);
+    if (!info) return info.status();
+    const std::size_t bytes = layout_bytes(spec, **info);
+    const MlpWeights plain = core::normalized(weights);
+    RunArgs without = args;
+    without.workspace = nullptr;
+    const Result<core::Prepared> prepared =
+        core::prepare({spec, plain, bytes == 0 ? nullptr : packed}, bytes, without, **info);
+    if (!prepared) return prepared.status();
+    if (prepared->entry == nullptr) return Selection{};
+    return Selection{prepared->entry->name, prepared->workspace_bytes, prepared->seconds,
+                     device.type == DeviceType::cpu ? 0 : core::library_seconds(spec, args.tokens, **info)};
+  });
+}
+
 Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args, Device device) {
   return core::guarded([&]() -> Status {
     if (Status status = validate(spec, weights); !status) return status;
@@ -85,6 +105,11 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
       return prepared->entry->run(problem, ready, **info);
+    }
+    if (device.type != DeviceType::cpu) {
+      return Status(
+          StatusCode::invalid_argument, "workspace",
+          core::format("must be given on {} without a plan: {} bytes", to_string(device), prepared->workspace_bytes));
     }
     const ThreadArena arena(prepared->workspace_bytes);
     ready.workspace = arena.buffer().data();

@@ -74,6 +74,11 @@ class Lease {
   AlignedBuffer buffer_;
 };
 
+// A plan's concurrency when it is asked without an executor.
+int threads_of(const DeviceInfo& device) {
+  return device.device.type == DeviceType::cpu ? std::max(1, default_executor().concurrency()) : 1;
+}
+
 Status moved_from() { return Status(StatusCode::invalid_argument, "plan", "was moved from"); }
 
 }  // namespace
@@ -86,6 +91,7 @@ struct Plan::Impl {
   std::size_t packed_bytes = 0;
   AlignedBuffer packed;
   mutable WorkspacePool workspaces;
+  std::unique_ptr<core::DeviceArena> arena;  // in place of them on a GPU
 
   core::Problem problem() const { return {spec, weights, packed.data()}; }
 
@@ -102,6 +108,13 @@ struct Plan::Impl {
     if (prepared->entry == nullptr) return {};
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
+      return prepared->entry->run(problem(), ready, *device);
+    }
+    if (arena != nullptr) {
+      const Result<void*> workspace = arena->workspace(prepared->workspace_bytes, ready.stream);
+      if (!workspace) return workspace.status();
+      ready.workspace = *workspace;
+      ready.workspace_bytes = prepared->workspace_bytes;
       return prepared->entry->run(problem(), ready, *device);
     }
     const Lease lease(workspaces, prepared->workspace_bytes);
@@ -131,6 +144,11 @@ Result<Plan> Plan::create(const MlpSpec& spec, const MlpWeights& weights, Device
       impl->packed_bytes = bytes;
       impl->packed = AlignedBuffer(bytes);
     }
+    if (device.type == DeviceType::cuda) {
+      Result<std::unique_ptr<core::DeviceArena>> arena = core::make_cuda_arena(device.index);
+      if (!arena) return arena.status();
+      impl->arena = std::move(*arena);
+    }
     if (Status status = impl->set_weights(weights); !status) return status;
     return Plan(std::move(impl));
   });
@@ -155,8 +173,8 @@ Status Plan::update_weights(const MlpWeights& weights) {
 }
 
 std::size_t Plan::workspace_bytes(std::int64_t tokens) const {
-  const int threads = std::max(1, default_executor().concurrency());
-  return core::workspace_bytes(impl_->spec, tokens, *impl_->device, threads, impl_->layout != nullptr);
+  return core::workspace_bytes(impl_->spec, tokens, *impl_->device, threads_of(*impl_->device),
+                               impl_->layout != nullptr);
 }
 
 std::size_t Plan::packed_bytes() const { return impl_->packed_bytes; }
@@ -167,8 +185,7 @@ Device Plan::device() const { return impl_->device->device; }
 
 std::string Plan::explain(std::int64_t tokens) const {
   const Result<std::string> text = guarded([&] {
-    return core::explain(impl_->spec, tokens, *impl_->device, std::max(1, default_executor().concurrency()),
-                         impl_->layout != nullptr);
+    return core::explain(impl_->spec, tokens, *impl_->device, threads_of(*impl_->device), impl_->layout != nullptr);
   });
   return text ? *text : text.status().to_string() + "\n";
 }
@@ -180,7 +197,7 @@ Result<std::string> explain(const MlpSpec& spec, std::int64_t tokens, Device dev
     if (!info) return info.status();
     const core::PackedLayout* layout = core::packed_layout(device.type);
     const bool packed = layout != nullptr && layout->bytes(spec, **info) > 0;
-    return core::explain(spec, tokens, **info, std::max(1, default_executor().concurrency()), packed);
+    return core::explain(spec, tokens, **info, threads_of(**info), packed);
   });
 }
 

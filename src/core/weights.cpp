@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/format.h"
+#include "core/kernel.h"
 #include "core/weight_rows.h"
 
 namespace fusedmlp {
@@ -176,6 +177,28 @@ ByteRange bytes_of(const VectorView& view, DType dtype) {
   if (view.data == nullptr) return {};
   const auto begin = reinterpret_cast<std::uintptr_t>(view.data);
   return {begin, begin + static_cast<std::uintptr_t>((view.size - 1) * view.stride + 1) * size_of(dtype)};
+}
+
+OperandLayout layout_of(const MlpSpec& spec, const MlpWeights& weights, const RunArgs& args) {
+  OperandLayout layout;
+  std::uintptr_t bits = 0;  // of every address and row stride in bytes
+  const auto rows = [&](const void* data, std::int64_t stride) {
+    bits |= reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(stride) * size_of(spec.dtype);
+  };
+  rows(args.x, args.tokens > 1 ? args.ldx : 0);
+  rows(args.y, args.tokens > 1 ? args.ldy : 0);
+  for (const MatrixView* m : {&weights.gate, &weights.up, &weights.gate_up, &weights.down}) {
+    if (m->data == nullptr) continue;
+    const bool rows_dense = m->col_stride == 1;
+    rows(m->data, rows_dense ? m->row_stride : m->col_stride);
+    layout.in_out = layout.in_out || !rows_dense;
+  }
+  while (bits % static_cast<std::uintptr_t>(layout.alignment) != 0) layout.alignment /= 2;
+  layout.joined = weights.gate_up.data != nullptr;
+  for (const VectorView* b : {&weights.bias_gate, &weights.bias_up, &weights.bias_gate_up, &weights.bias_down}) {
+    layout.strided_biases = layout.strided_biases || (b->data != nullptr && b->stride != 1);
+  }
+  return layout;
 }
 
 }  // namespace core

@@ -23,33 +23,6 @@ std::string name_of(const MlpSpec& spec) {
   return std::string(form_name(spec.activation, spec.gated)) + "_" + to_string(spec.dtype);
 }
 
-// Which gate order and whether joined; a plain MLP has one form only.
-struct Packing {
-  GateOrder order;
-  bool joined;
-};
-
-std::vector<Packing> packings(const MlpSpec& spec) {
-  if (!spec.gated) return {{GateOrder::first, false}};
-  return {
-      {GateOrder::first, false}, {GateOrder::first, true}, {GateOrder::last, true}, {GateOrder::interleaved, true}};
-}
-
-// Every combination of biases that the packing allows: joined weights have both hidden biases or none.
-std::vector<MlpSpec> with_biases(MlpSpec spec, const Packing& packing) {
-  spec.gate_order = packing.order;
-  std::vector<MlpSpec> out;
-  for (int mask = 0; mask < 8; ++mask) {
-    spec.bias_gate = (mask & 1) != 0;
-    spec.bias_up = (mask & 2) != 0;
-    spec.bias_down = (mask & 4) != 0;
-    if (spec.bias_gate && !spec.gated) continue;
-    if (packing.joined && spec.bias_gate != spec.bias_up) continue;
-    out.push_back(spec);
-  }
-  return out;
-}
-
 class Accuracy : public ::testing::TestWithParam<MlpSpec> {};
 
 // Small sizes, none a multiple of a vector: the whole cross product of packing and biases.

@@ -74,7 +74,7 @@ TEST_P(SharedPlan, EightThreadsGetTheBitsOfOne) {
     Memory memory;
     const Placed placed = place(spec, make_values(spec, kMost, Data::normal, 5), kMost, {}, memory);
     const std::size_t row = static_cast<std::size_t>(spec.d_out) * size_of(spec.dtype);
-    for (const Way& way : ways(spec, kMost)) {
+    for (const Way& way : cpu_ways(spec, kMost)) {
       SCOPED_TRACE(to_string(spec) + ", " + to_string(way));
       const Forced forced(way);  // read by all threads, changed by none
       PlanOptions options;

@@ -44,7 +44,7 @@ void run_plan(const MlpSpec& spec, const Shape& shape, const Layout& layout, Gua
   memory.freeze();
   const core::Truth truth = core::truth_with_bound(spec, placed.weights, placed.x, placed.ldx, shape.tokens,
                                                    core::Roundings::layer_by_layer);
-  for (const Way& way : ways(spec, shape.tokens)) {
+  for (const Way& way : cpu_ways(spec, shape.tokens)) {
     SCOPED_TRACE(to_string(spec) + ", " + to_string(way));
     const Forced forced(way);
     PlanOptions options;
@@ -76,7 +76,7 @@ void run_plan(const MlpSpec& spec, const Shape& shape, const Layout& layout, Gua
 // The stateless calls, with the packed copy in guarded memory of exactly packed_bytes().
 void run_packed(const MlpSpec& spec, const Shape& shape, const Layout& layout, Guard guard) {
   const Values values = make_values(spec, shape.tokens, Data::normal, 4);
-  for (const Way& way : ways(spec, shape.tokens)) {
+  for (const Way& way : cpu_ways(spec, shape.tokens)) {
     if (!way.packed) continue;
     SCOPED_TRACE(to_string(spec) + ", " + to_string(way));
     const Forced forced(way);

@@ -79,7 +79,7 @@ TEST(NoTokens, TouchNothing) {
   spec.d_out = 9;
   Memory memory;
   const Placed placed = place(spec, make_values(spec, 1, Data::normal, 1), 1, {}, memory);
-  for (const Way& way : ways(spec, 0)) {
+  for (const Way& way : cpu_ways(spec, 0)) {
     SCOPED_TRACE(to_string(way));
     const Forced forced(way);
     PlanOptions options;

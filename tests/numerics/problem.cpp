@@ -9,6 +9,7 @@
 
 #include "core/kernel.h"
 #include "core/numeric.h"
+#include "gpu/guarded_run.h"
 
 namespace fusedmlp::test {
 
@@ -160,10 +161,11 @@ Placed place(const MlpSpec& spec, const Values& values, std::int64_t tokens, con
 }
 
 std::string to_string(const Way& way) {
+  if (way.device.type == DeviceType::cuda) return fusedmlp::to_string(way.device) + " " + way.kernel;
   return std::string(fusedmlp::to_string(way.isa)) + " " + way.kernel + (way.packed ? " packed" : " as given");
 }
 
-std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens) {
+std::vector<Way> cpu_ways(const MlpSpec& spec, std::int64_t tokens) {
   std::vector<Way> out;
   for (int i = 0; i < kIsaCount; ++i) {
     const Isa isa = static_cast<Isa>(i);
@@ -183,6 +185,16 @@ std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens) {
   return out;
 }
 
+std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens) {
+  const char* device = std::getenv("FUSEDMLP_TEST_DEVICE");
+  const bool gpu_only = device != nullptr && std::string_view(device) == "cuda";
+  std::vector<Way> out = gpu_only ? std::vector<Way>{{Isa::generic, "reference", false}} : cpu_ways(spec, tokens);
+  for (const std::string& kernel : gpu_kernels(spec, tokens)) {
+    out.push_back({Isa::generic, kernel, false, Device::cuda()});
+  }
+  return out;
+}
+
 Forced::Forced(const Way& way) {
   ::setenv("FUSEDMLP_ISA", to_string(way.isa), 1);
   ::setenv("FUSEDMLP_KERNEL", way.kernel.c_str(), 1);
@@ -195,6 +207,10 @@ Forced::~Forced() {
 
 std::vector<std::byte> run(const Way& way, const MlpSpec& spec, const Placed& placed, std::int64_t tokens,
                            Executor* executor) {
+  if (way.device.type == DeviceType::cuda) {
+    const Forced forced(way);
+    return guarded_run(way.device, spec, placed.weights, placed.x, placed.ldx, tokens);
+  }
   // 0xff is NaN: an element that is not written shows.
   std::vector<std::byte> y(static_cast<std::size_t>(tokens * spec.d_out) * size_of(spec.dtype), std::byte{0xff});
   const Forced forced(way);
@@ -235,6 +251,26 @@ void expect_accurate(const MlpSpec& spec, const Values& values, const Layout& la
     EXPECT_EQ(d.kind_errors, 0) << "first at element " << d.first_kind_error;
     if (::testing::Test::HasFailure()) return;
   }
+}
+
+std::vector<Packing> packings(const MlpSpec& spec) {
+  if (!spec.gated) return {{GateOrder::first, false}};
+  return {
+      {GateOrder::first, false}, {GateOrder::first, true}, {GateOrder::last, true}, {GateOrder::interleaved, true}};
+}
+
+std::vector<MlpSpec> with_biases(MlpSpec spec, const Packing& packing) {
+  spec.gate_order = packing.order;
+  std::vector<MlpSpec> out;
+  for (int mask = 0; mask < 8; ++mask) {
+    spec.bias_gate = (mask & 1) != 0;
+    spec.bias_up = (mask & 2) != 0;
+    spec.bias_down = (mask & 4) != 0;
+    if (spec.bias_gate && !spec.gated) continue;
+    if (packing.joined && spec.bias_gate != spec.bias_up) continue;
+    out.push_back(spec);
+  }
+  return out;
 }
 
 std::vector<MlpSpec> all_forms() {

@@ -67,16 +67,22 @@ struct Placed {
 
 Placed place(const MlpSpec& spec, const Values& values, std::int64_t tokens, const Layout& layout, Memory& memory);
 
-// One way to run: an instruction set, a registry entry, packed weights or the caller's.
+// One way to run: an instruction set, a registry entry, packed weights or the caller's; or an entry of a GPU.
 struct Way {
   Isa isa;
   std::string kernel;
   bool packed;
-  bool is_reference() const { return kernel == "reference"; }
+  Device device = {};
+  // Every layer's output is rounded to the storage type.
+  bool is_reference() const { return kernel == "reference" || kernel == "cuda.layers"; }
 };
 std::string to_string(const Way& way);
 
-// Every way that supports the spec on this machine, the reference first of each instruction set.
+// Every way that supports the spec on this machine's CPU, the reference first of each instruction set.
+std::vector<Way> cpu_ways(const MlpSpec& spec, std::int64_t tokens);
+
+// The same, and every entry of the first GPU if there is one. With FUSEDMLP_TEST_DEVICE=cuda the CPU's reference
+// and the GPU's entries alone.
 std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens);
 
 // Forces a way by the environment, as a user would, until the end of the scope. Not while other threads run.
@@ -88,13 +94,24 @@ class Forced {
   Forced& operator=(const Forced&) = delete;
 };
 
-// y of one way through a Plan, dense, in the spec's dtype.
+// y of one way through a Plan, dense, in the spec's dtype. On a GPU the operands are copied to guarded device
+// memory with the alignment they have here, and y gets the padding of x.
 std::vector<std::byte> run(const Way& way, const MlpSpec& spec, const Placed& placed, std::int64_t tokens,
                            Executor* executor = nullptr);
 
 // Runs every way and holds it against fp64: the norm against the reference's, each element against its bound, NaN
 // and infinities in their places. Failures are gtest's, with everything needed to see the case again.
 void expect_accurate(const MlpSpec& spec, const Values& values, const Layout& layout, std::int64_t tokens);
+
+// Which gate order and whether joined; a plain MLP has one form only.
+struct Packing {
+  GateOrder order;
+  bool joined;
+};
+std::vector<Packing> packings(const MlpSpec& spec);
+
+// Every combination of biases that the packing allows: joined weights have both hidden biases or none.
+std::vector<MlpSpec> with_biases(MlpSpec spec, const Packing& packing);
 
 // Every spec of a form: dtype x activation x gated.
 std::vector<MlpSpec> all_forms();

@@ -244,7 +244,7 @@ def test_profile_with_torch_compile(tmp_path):
         (
             (nn.Identity(), torch.zeros(1, device="meta")),
             NotImplementedError,
-            "device: got meta, accepted is cpu",
+            "device: got meta, accepted is one device, cpu or cuda",
         ),
     ],
 )

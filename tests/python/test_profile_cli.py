@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fusedmlp.profile_cli import main
 
@@ -177,7 +178,12 @@ def test_factory(factory, function):
         (("--tokens", "1,x"), "argument --tokens: got '1,x'"),
         (("--threads", "0"), "argument --threads: got '0'"),
         (("--dtype", "fp8"), "argument --dtype: invalid choice: 'fp8'"),
-        (("--device", "cuda"), "argument --device: invalid choice: 'cuda'"),
+        (("--device", "tpu"), "argument --device: invalid choice: 'tpu'"),
+        pytest.param(
+            ("--device", "cuda"),
+            "--device: got cuda, but PyTorch sees no GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (("--out", "factory.py", "--model", "mlp:relu:4x4"), "factory.py"),
         (("--nonsense",), "unrecognized arguments: --nonsense"),
     ],

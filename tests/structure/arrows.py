@@ -35,7 +35,7 @@ NEVER_INCLUDED = {"tests", "lab", "src/cli", "benchmarks", "fuzz", "examples"}
 EXTERNAL = [
     (re.compile(r"^(torch|ATen|c10)/"), "torch", ("python/",)),
     (re.compile(r"^(cuda|cublas|cudnn|nvml|nvtx|cooperative_groups|cute|cutlass)"), "CUDA",
-     ("src/cuda/", "tests/gpu/", "lab/")),
+     ("src/cuda/", "tests/gpu/", "benchmarks/", "lab/")),
     (re.compile(r"^hwy/"), "Highway", ("src/cpu/", "tests/", "benchmarks/", "lab/")),
     (re.compile(r"^CLI/"), "CLI11", ("src/cli/",)),
     (re.compile(r"^(gtest|gmock)/"), "GoogleTest", ("tests/",)),

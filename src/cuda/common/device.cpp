@@ -4,23 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "core/sm_rates.h"
 #include "core/kernel.h"
+#include "cuda/common/check.h"
 
 namespace fusedmlp::core {
 namespace {
-
-// Multiply-adds a clock and SM, dense: plain fp32 lanes, and tensor cores with fp32 accumulation.
-// From NVIDIA's architecture white papers (A100, GA102, AD102, H100, Blackwell).
-struct SmRates {
-  int capability;  // 10 * major + minor, the least that the row serves
-  int fp32;
-  int half;
-};
-constexpr SmRates kSmRates[] = {{120, 128, 512}, {100, 128, 4096}, {90, 128, 2048},
-                                {89, 128, 512},  {86, 128, 256},   {80, 64, 1024}};
-
-// A launch back to back on one stream, as commonly measured on H100-class hosts.
-constexpr double kLaunchSeconds = 2.5e-6;
 
 int attribute(cudaDeviceAttr which, int index) {
   int value = 0;
@@ -28,17 +17,16 @@ int attribute(cudaDeviceAttr which, int index) {
 }
 
 int device_count() {
+  if (!cuda::driver_status()) return 0;
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());  // no driver: nothing for a later caller to trip over
+    static_cast<void>(cudaGetLastError());  // no device: nothing for a later caller to trip over
     return 0;
   }
   return count;
 }
 
 }  // namespace
-
-std::span<const KernelEntry> cuda_kernels() { return {}; }
 
 std::vector<Device> cuda_devices() {
   std::vector<Device> found;
@@ -47,6 +35,9 @@ std::vector<Device> cuda_devices() {
 }
 
 Result<DeviceInfo> describe_cuda(int index) {
+  if (const Status& status = cuda::driver_status(); !status) {
+    return Status(status.code(), "device", to_string(Device::cuda(index)) + " is not there: " + status.message());
+  }
   const int count = device_count();
   if (index < 0 || index >= count) {
     return Status(
@@ -54,29 +45,31 @@ Result<DeviceInfo> describe_cuda(int index) {
         to_string(Device::cuda(index)) + " is not there: this process sees " + std::to_string(count) + " GPUs");
   }
   cudaDeviceProp properties{};
-  if (const cudaError_t error = cudaGetDeviceProperties(&properties, index); error != cudaSuccess) {
-    return Status(StatusCode::unavailable, "device",
-                  to_string(Device::cuda(index)) + ": " + cudaGetErrorString(error));
+  if (Status status = cuda::check(cudaGetDeviceProperties(&properties, index), "describe the device"); !status) {
+    return Status(StatusCode::unavailable, "device", status.message());
   }
   DeviceInfo info;
   info.device = Device::cuda(index);
   info.name = properties.name;
   info.cores = properties.multiProcessorCount;
+  info.compute_capability = 10 * properties.major + properties.minor;
+  if (info.compute_capability < kSmRates[std::size(kSmRates) - 1].capability) {
+    return Status(StatusCode::unsupported, "device",
+                  std::string(properties.name) + " is older than Ampere (compute capability 8.0)");
+  }
   info.l1_bytes = properties.sharedMemPerMultiprocessor;
+  info.shared_memory_per_block = properties.sharedMemPerBlockOptin;
   info.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
   const double clock = 1e3 * attribute(cudaDevAttrClockRate, index);               // kHz
   const double memory_clock = 1e3 * attribute(cudaDevAttrMemoryClockRate, index);  // kHz, two transfers each
-  info.memory_bandwidth = 2 * memory_clock * attribute(cudaDevAttrGlobalMemoryBusWidth, index) / 8;
+  info.memory_bandwidth =
+      kMemoryEfficiency * 2 * memory_clock * attribute(cudaDevAttrGlobalMemoryBusWidth, index) / 8;
   info.memory_bandwidth_per_core = info.memory_bandwidth / info.cores;
-  const int capability = 10 * properties.major + properties.minor;
-  for (const SmRates& rates : kSmRates) {
-    if (capability < rates.capability) continue;
-    info.flops_per_core[static_cast<int>(DType::f32)] = 2.0 * rates.fp32 * clock;
-    info.flops_per_core[static_cast<int>(DType::bf16)] = 2.0 * rates.half * clock;
-    info.flops_per_core[static_cast<int>(DType::f16)] = 2.0 * rates.half * clock;
-    break;
-  }
-  info.launch_seconds = kLaunchSeconds;
+  const SmRates& rates = sm_rates(info.compute_capability);
+  info.flops_per_core[static_cast<int>(DType::f32)] = 2.0 * rates.fp32 * clock;
+  info.flops_per_core[static_cast<int>(DType::bf16)] = 2.0 * rates.half * clock;
+  info.flops_per_core[static_cast<int>(DType::f16)] = 2.0 * rates.half * clock;
+  info.launch_seconds = kKernelGapSeconds;
   info.basis = Basis::modelled;
   return info;
 }

@@ -1,0 +1,203 @@
+"""fusedmlp beside PyTorch on a GPU: eager, torch.compile, max-autotune, cuBLASLt's GELU epilogue, cuBLAS alone.
+
+    python benchmarks/peers_gpu.py --out FILE.json [--only REGEX] [--quick] [--no-autotune]
+
+Every figure is microseconds a forward pass: CUDA-graph replay, weights rotated past 200 MB so that they are cold in
+L2, random data, medians of interleaved repeats. Variants share weights and input. "cublas" is the GEMMs alone, gate
+and up packed, without activation: a mark, not a peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Callable, Optional
+
+import torch
+import torch.nn.functional as F
+
+import fusedmlp
+from fusedmlp import capi
+from fusedmlp.limits import environment
+
+COLD_BYTES = 200e6
+SAMPLE_SECONDS = 5e-3
+SAMPLES = 15
+
+# name, form, d_in, d_hidden, bias, tokens
+SHAPES = [
+    ("GeGLU 768x3072", "geglu_tanh", 768, 3072, False, (1, 16, 64, 256, 1024, 8192)),
+    ("GELU+bias 768x3072", "gelu", 768, 3072, True, (1, 1024, 8192)),
+    ("GELU+bias 1024x4096", "gelu", 1024, 4096, True, (1, 256, 8192)),
+    ("GELU+bias 4096x4096", "gelu", 4096, 4096, True, (1, 64, 1024)),
+    ("SwiGLU 4096x14336", "swiglu", 4096, 14336, False, (1, 16, 64, 1024, 8192)),
+    ("GeGLU 2048x16384", "geglu_tanh", 2048, 16384, False, (1, 256, 8192)),
+    ("SwiGLU 2048x768", "swiglu", 2048, 768, False, (1, 64, 8192)),
+]
+QUICK = {1024, 8192}
+
+
+def activation(form: str) -> Callable:
+    return {
+        "geglu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "gelu": F.gelu,
+        "swiglu": F.silu,
+    }[form]
+
+
+class Weights:
+    """One copy of the weights of a shape."""
+
+    def __init__(self, form: str, d_in: int, d_hidden: int, bias: bool) -> None:
+        make = lambda *shape: torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
+        self.up = make(d_hidden, d_in) / d_in**0.5
+        self.gate = make(d_hidden, d_in) / d_in**0.5 if form != "gelu" else None
+        self.down = make(d_in, d_hidden) / d_hidden**0.5
+        self.b_up = make(d_hidden) if bias else None
+        self.b_down = make(d_in) if bias else None
+
+
+def variants(form: str, autotune: bool) -> dict[str, Callable]:
+    """name -> f(x, weights)."""
+    act = activation(form)
+
+    def eager(x, w):
+        if w.gate is None:
+            return F.linear(act(F.linear(x, w.up, w.b_up)), w.down, w.b_down)
+        return F.linear(act(F.linear(x, w.gate)) * F.linear(x, w.up), w.down)
+
+    def flat(x, up, gate, down, b_up, b_down):
+        if gate is None:
+            return F.linear(act(F.linear(x, up, b_up)), down, b_down)
+        return F.linear(act(F.linear(x, gate)) * F.linear(x, up), down)
+
+    compiled = torch.compile(flat, dynamic=False)
+    kernel = {"geglu_tanh": "gelu_tanh", "gelu": "gelu", "swiglu": "silu"}[form]
+    result = {
+        "fusedmlp": lambda x, w: fusedmlp.ops.mlp(
+            x, w.up, w.down, w_gate=w.gate, b_up=w.b_up, b_down=w.b_down, activation=kernel
+        ),
+        "eager": eager,
+        "compile": lambda x, w: compiled(x, w.up, w.gate, w.down, w.b_up, w.b_down),
+    }
+    if autotune:
+        tuned = torch.compile(
+            flat, dynamic=False, options={"max_autotune": True, "coordinate_descent_tuning": True}
+        )
+        result["max-autotune"] = lambda x, w: tuned(x, w.up, w.gate, w.down, w.b_up, w.b_down)
+    if form == "gelu":  # its epilogue is the tanh form: less work than erf
+        result["cublaslt"] = lambda x, w: F.linear(
+            torch._addmm_activation(w.b_up, x, w.up.t(), use_gelu=True), w.down, w.b_down
+        )
+    return result
+
+
+def capture(call: Callable, x: torch.Tensor, copies: list[Weights]) -> torch.cuda.CUDAGraph:
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            for weights in copies:
+                call(x, weights)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for weights in copies:
+            call(x, weights)
+    return graph
+
+
+def seconds(graph: torch.cuda.CUDAGraph, replays: int) -> float:
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(replays):
+        graph.replay()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3 / replays
+
+
+def measure(form: str, d_in: int, d_hidden: int, bias: bool, tokens: int, autotune: bool) -> dict:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    bytes_of_one = 2 * d_in * d_hidden * (2 if form == "gelu" else 3)
+    count = max(2, math.ceil(COLD_BYTES / bytes_of_one) + 1)
+    copies = [Weights(form, d_in, d_hidden, bias) for _ in range(count)]
+    x = torch.randn(tokens, d_in, device="cuda", dtype=torch.bfloat16)
+    calls = variants(form, autotune)
+    packed = [torch.cat([w.gate, w.up]) if w.gate is not None else w.up for w in copies]
+    hidden = torch.randn(tokens, d_hidden, device="cuda", dtype=torch.bfloat16)
+    order = {id(w): i for i, w in enumerate(copies)}
+    calls["cublas"] = lambda x, w: (F.linear(x, packed[order[id(w)]]), F.linear(hidden, w.down))
+
+    truth = calls["eager"](x, copies[0]).double()
+    result: dict = {"error": {}, "us": {}}
+    graphs, replays, samples = {}, {}, {}
+    for name, call in calls.items():
+        try:
+            graphs[name] = capture(call, x, copies)
+        except Exception as error:  # a peer that does not run is a row without a figure
+            result.setdefault("failed", {})[name] = str(error).splitlines()[0][:200]
+            continue
+        if name != "cublas":
+            difference = call(x, copies[0]).double() - truth
+            result["error"][name] = float(difference.norm() / truth.norm())
+        once = seconds(graphs[name], 2)
+        replays[name] = min(50, max(1, round(SAMPLE_SECONDS / once)))
+        samples[name] = []
+    for _ in range(SAMPLES):
+        for name, graph in graphs.items():
+            samples[name].append(seconds(graph, replays[name]) / count * 1e6)
+    result["us"] = {name: round(statistics.median(values), 2) for name, values in samples.items()}
+    result["spread"] = {
+        name: round((max(values) - min(values)) / statistics.median(values), 3)
+        for name, values in samples.items()
+    }
+    peers = [value for name, value in result["us"].items() if name not in ("fusedmlp", "cublas")]
+    result["best_peer"] = min(peers)
+    result["speedup"] = round(min(peers) / result["us"]["fusedmlp"], 3)
+    result["to_cublas"] = round(result["us"]["fusedmlp"] / result["us"]["cublas"], 3)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="regular expression on 'NAME M=TOKENS'")
+    parser.add_argument("--quick", action="store_true", help="M = 1024 and 8192 only")
+    parser.add_argument("--no-autotune", action="store_true", help="leave max-autotune out")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("peers_gpu.py: PyTorch sees no GPU here", file=sys.stderr)
+        return 2
+    rows: list[dict] = []
+    for name, form, d_in, d_hidden, bias, token_counts in SHAPES:
+        spec = f"{form}:{d_in}x{d_hidden}{'+bias' if bias else ''},bf16"
+        for tokens in token_counts:
+            if not re.search(options.only, f"{name} M={tokens}") or options.quick and tokens not in QUICK:
+                continue
+            explanation = capi.explain(spec, tokens, "cuda")
+            row = {"name": name, "spec": spec, "tokens": tokens, "kernel": explanation["chosen"]}
+            row["limit_us"] = round(float(explanation["limit_us"]), 2)
+            with torch.no_grad():
+                row |= measure(form, d_in, d_hidden, bias, tokens, not options.no_autotune)
+            rows.append(row)
+            figures = "  ".join(f"{key} {value:.1f}" for key, value in row["us"].items())
+            print(
+                f"{name} M={tokens} [{row['kernel']}]: {figures}  best peer / fusedmlp {row['speedup']}",
+                flush=True,
+            )
+            document = {"schema": "fusedmlp.peers_gpu/1", "environment": environment(torch.get_num_threads())}
+            document["rows"] = rows
+            options.out.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

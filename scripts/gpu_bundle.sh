@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes ./gpu-bundle: everything that proves and times the GPU kernels, to be taken to a machine with a GPU. There:
+#   gpu-bundle/run.sh STAGE      tests | sanitizers | python | benchmark | tiles | all
+set -euo pipefail
+source "$(dirname "$0")/common.sh"
+
+BUNDLE=$ROOT/gpu-bundle
+BUILD=$ROOT/build/gpu-bundle
+MOST_MIB=60
+
+"$ROOT/scripts/setup.sh"
+wheels=("$ROOT"/build/dist/fusedmlp-*.whl)
+[[ -f ${wheels[0]} ]] || die "no wheel in build/dist: remove .venv/.stamps/wheel and run again"
+
+say "programs: building ($JOBS jobs)"
+cmake --preset cuda -B "$BUILD" "-DPython3_EXECUTABLE=$VENV/bin/python" -DFUSEDMLP_BUILD_BENCHMARKS=ON \
+  "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc" >/dev/null
+programs=(gpu_tests numerics_tests bench_gpu_kernels bench_gpu_tiles)
+cmake --build "$BUILD" -j "$JOBS" --target "${programs[@]/#/fusedmlp_}" | grep -vE '^(\[|ninja)' || true
+
+rm -rf "$BUNDLE"
+mkdir -p "$BUNDLE/bin" "$BUNDLE/site"
+for program in "${programs[@]}"; do
+  strip -o "$BUNDLE/bin/fusedmlp_$program" "$(find "$BUILD" -type f -name "fusedmlp_$program")"
+done
+cp "${wheels[@]}" benchmarks/peers_gpu.py "$BUNDLE"
+cp tests/gpu/run.sh "$BUNDLE/run.sh"
+cp -r tests/gpu/python "$BUNDLE/python"
+# pytest is plain Python; the machine there may have none and no way to fetch it.
+for package in pytest _pytest pluggy iniconfig packaging; do
+  cp -r "$VENV"/lib/python3*/site-packages/"$package" "$BUNDLE/site"
+done
+find "$BUNDLE" -name __pycache__ -prune -exec rm -r {} +
+
+size=$(du -sm "$BUNDLE" | cut -f1)
+((size < MOST_MIB)) || die "gpu-bundle is $size MiB, at most $MOST_MIB"
+say "gpu-bundle: $size MiB"

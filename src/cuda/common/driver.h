@@ -1,0 +1,17 @@
+// The driver's own entry points, looked up at run time: nothing here links to libcuda.
+#pragma once
+
+#include <cuda.h>
+
+#include "fusedmlp/status.h"
+
+namespace fusedmlp::cuda {
+
+struct Driver {
+  decltype(&cuTensorMapEncodeTiled) tensor_map_encode_tiled = nullptr;
+};
+
+// Looked up once. A Status where there is no driver, or one too old.
+Result<const Driver*> driver();
+
+}  // namespace fusedmlp::cuda

@@ -1,0 +1,77 @@
+// One matrix product of an MLP as the kernels see it.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "core/kernel.h"
+#include "core/weight_rows.h"
+
+namespace fusedmlp::cuda {
+
+struct Weight {
+  const void* data = nullptr;  // element (n, k) of [out, in] at n * row_stride + k * col_stride
+  std::int64_t row_stride = 0;
+  std::int64_t col_stride = 0;
+};
+
+struct Bias {
+  const void* data = nullptr;  // null: none
+  std::int64_t stride = 1;
+};
+
+// out = f(a w^T + bias), or gated: out = f(a gate^T + gate_bias) * (a w^T + bias). All of one storage type.
+struct Gemm {
+  const void* a = nullptr;  // [m, k], rows dense
+  std::int64_t lda = 0;
+  Weight w;
+  Weight gate;
+  Bias bias;
+  Bias gate_bias;
+  void* out = nullptr;  // [m, n], rows dense
+  std::int64_t ldo = 0;
+  std::int64_t m = 0;
+  int n = 0;
+  int k = 0;
+};
+
+inline Weight weight(const MatrixView& view) { return {view.data, view.row_stride, view.col_stride}; }
+inline Bias bias(const VectorView& view) { return {view.data, view.stride}; }
+
+// The two products of `rows` tokens, the hidden in `hidden` with row stride `ldh`.
+struct TwoGemms {
+  Gemm hidden;
+  Gemm out;
+};
+inline TwoGemms two_gemms(const core::Problem& problem, const void* x, std::int64_t ldx, void* hidden,
+                          std::int64_t ldh, void* y, std::int64_t ldy, std::int64_t rows) {
+  const MlpSpec& spec = problem.spec;
+  const core::HiddenWeights weights = core::resolve(spec, problem.weights);
+  TwoGemms both;
+  both.hidden = {x,
+                 ldx,
+                 weight(weights.up),
+                 weight(weights.gate),
+                 bias(weights.bias_up),
+                 bias(weights.bias_gate),
+                 hidden,
+                 ldh,
+                 rows,
+                 static_cast<int>(spec.d_hidden),
+                 static_cast<int>(spec.d_in)};
+  both.out = {hidden,
+              ldh,
+              weight(problem.weights.down),
+              {},
+              bias(problem.weights.bias_down),
+              {},
+              y,
+              ldy,
+              rows,
+              static_cast<int>(spec.d_out),
+              static_cast<int>(spec.d_hidden)};
+  return both;
+}
+
+}  // namespace fusedmlp::cuda

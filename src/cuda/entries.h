@@ -1,0 +1,11 @@
+// The GPU kernels' registry entries.
+#pragma once
+
+#include "core/kernel.h"
+
+namespace fusedmlp::cuda {
+
+core::KernelEntry portable_kernel();
+core::KernelEntry layers_kernel();
+
+}  // namespace fusedmlp::cuda

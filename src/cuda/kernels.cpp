@@ -1,0 +1,12 @@
+// The ordered table of GPU kernels.
+#include "core/kernel.h"
+#include "cuda/entries.h"
+
+namespace fusedmlp::core {
+
+std::span<const KernelEntry> cuda_kernels() {
+  static const KernelEntry table[] = {cuda::portable_kernel(), cuda::layers_kernel()};
+  return table;
+}
+
+}  // namespace fusedmlp::core

@@ -1,0 +1,106 @@
+// How long a product takes with a tile, and the tile that takes least. Constants fitted to benchmarks/gpu_tiles.cpp.
+#include <algorithm>
+#include <cmath>
+
+#include "core/sm_rates.h"
+#include "cuda/sm80/tiles.h"
+
+namespace fusedmlp::cuda::sm80 {
+namespace {
+
+constexpr std::int64_t kLeastSplitDepth = 4 * kDepth;
+
+struct Block {
+  std::int64_t m, n;         // outputs
+  std::int64_t weight_rows;  // n, or twice that
+  int per_sm;                // blocks that run side by side
+  double full;               // share of the SM's rate that those reach together
+  double alone;              // that one block reaches
+  double start_and_end;      // seconds to fill the ring, apply the epilogue and store
+};
+
+// mma.sync cannot feed Hopper's tensor cores at more than about 60 % of their rate; Ampere's and Ada's are made for
+// it.
+Block block(const Product& p, TileName tile, const DeviceInfo& device) {
+  const int weights = p.gated ? 2 : 1;
+  if (p.dtype == DType::f32) {
+    const bool large = tile == TileName::large;
+    const int n = large && !p.gated ? 128 : 64;
+    return {large ? 128 : 64, n, std::int64_t{n} * weights, 2, large ? 0.6 : 0.45, large ? 0.4 : 0.3, 2e-6};
+  }
+  const TileShape& shape = kTiles[static_cast<int>(tile)];
+  const double most = device.compute_capability >= 90 ? 0.46 : 0.8;
+  Block b{shape.m, shape.weight_rows / weights, shape.weight_rows, shape.blocks_per_sm, most, most, 4e-6};
+  switch (tile) {
+    case TileName::small:
+      b.full = 0.22 * most;
+      b.alone = 0.1 * most;
+      b.start_and_end = 1.5e-6;
+      break;
+    case TileName::medium:
+      b.full = 0.75 * most;
+      b.alone = 0.5 * most;
+      b.start_and_end = 2e-6;
+      break;
+    case TileName::square:
+      b.full = 0.95 * most;
+      b.alone = 0.65 * most;
+      b.start_and_end = 3e-6;
+      break;
+    case TileName::large: break;
+  }
+  return b;
+}
+
+}  // namespace
+
+double predicted_seconds(const Product& p, const GemmPlan& plan, const DeviceInfo& device) {
+  const Block b = block(p, plan.tile, device);
+  const double sms = device.cores;
+  const double blocks = static_cast<double>((p.m + b.m - 1) / b.m * ((p.n + b.n - 1) / b.n)) * plan.splits;
+  const std::int64_t split_k = (p.k + plan.splits - 1) / plan.splits;
+  const double depth = static_cast<double>((split_k + kDepth - 1) / kDepth * kDepth);
+  const double work = 2.0 * static_cast<double>(b.m * b.weight_rows) * depth;  // of a block
+  const double peak = device.flops_per_core[static_cast<int>(p.dtype)];
+
+  // Full waves run b.per_sm blocks an SM; the rest runs as thinly as it can be spread.
+  const double full_waves = std::floor(blocks / (sms * b.per_sm));
+  const double rest = std::ceil((blocks - full_waves * sms * b.per_sm) / sms);
+  const double share = b.per_sm == 1 ? b.full : b.alone + (b.full - b.alone) * (rest - 1) / (b.per_sm - 1);
+  double compute = full_waves * (b.per_sm * work / (b.full * peak) + b.start_and_end);
+  if (rest > 0) compute += rest * work / (share * peak) + b.start_and_end;
+
+  const double size = static_cast<double>(size_of(p.dtype));
+  const double weights = p.gated ? 2 : 1;
+  const double outputs = static_cast<double>(p.m * p.n);
+  const double bytes = size * (weights * static_cast<double>(p.n * p.k) + static_cast<double>(p.m * p.k) + outputs);
+  const double busy = std::min(1.0, blocks / sms);  // few blocks cannot keep memory busy
+  const double kernel = device.launch_seconds + core::kKernelRampSeconds;
+  double seconds = std::max(compute, bytes / (busy * device.memory_bandwidth)) + kernel;
+  if (plan.splits > 1) {  // another kernel, and the sums to and from L2, taken to be three times as fast as memory
+    seconds += kernel + 2 * 4 * weights * outputs * plan.splits / (3 * device.memory_bandwidth);
+  }
+  return seconds;
+}
+
+GemmPlan choose(const Product& p, const DeviceInfo& device) {
+  GemmPlan best;
+  double best_seconds = predicted_seconds(p, best, device);
+  for (int tile = 0; tile < kTileCount; ++tile) {
+    for (int splits = 1; splits <= kMostSplits; splits *= 2) {
+      if (splits > 1) {
+        const std::int64_t partials = splits * p.m * p.n * (p.gated ? 2 : 1);
+        if (p.dtype == DType::f32 || p.k < splits * kLeastSplitDepth || partials > kMostPartials) break;
+      }
+      const GemmPlan plan{static_cast<TileName>(tile), splits};
+      const double seconds = predicted_seconds(p, plan, device);
+      if (seconds < best_seconds) {
+        best = plan;
+        best_seconds = seconds;
+      }
+    }
+  }
+  return best;
+}
+
+}  // namespace fusedmlp::cuda::sm80

@@ -1,0 +1,393 @@
+// One product of an MLP on the tensor cores with instructions that every GPU from Ampere on has: 16-bit operands come
+// through a ring of shared-memory stages (cp.async), fp32 sums stay in registers, bias and activation are applied to
+// them. In a gated product a warp holds the gate and the up of the same outputs.
+//
+// Any size, stride and alignment: what cannot be copied 16 bytes at a time is read element by element by a kernel of
+// its own, what lies outside is zero. Sums are taken in the same order whatever the tile and the layout.
+#pragma once
+
+#include "cuda/common/activations.cuh"
+#include "cuda/common/launch.h"
+#include "cuda/common/numeric.cuh"
+#include "cuda/ptx/cp_async.cuh"
+#include "cuda/ptx/grid_dependency.cuh"
+#include "cuda/ptx/mma.cuh"
+#include "cuda/sm80/loads.cuh"
+#include "cuda/sm80/tiles.h"
+
+namespace fusedmlp::cuda::sm80 {
+
+constexpr int kSteps = kDepth / 16;  // mma steps of a stage
+constexpr int kGroupRows = 8;        // row tiles that run side by side, for the reuse of weights in L2
+
+struct KernelArgs {
+  Gemm gemm;
+  ActivationArgs activation;
+  bool along_n;        // the weights lie in shared memory as [k][row]
+  bool store_vectors;  // whole chunks of the output are 16-byte aligned
+  int stages;
+  int tiles_m, tiles_n;
+  int splits, split_depth;  // k of a split, a multiple of kDepth
+  float* partial;
+};
+
+template <bool kDual, TileName kTileName>
+struct Tile {
+  static constexpr TileShape kShape = kTiles[static_cast<int>(kTileName)];
+  static constexpr unsigned kThreads = kShape.threads();
+  static constexpr int kWeights = kDual ? 2 : 1;
+  static constexpr int kM = kShape.m;
+  static constexpr int kN = kShape.weight_rows / kWeights;  // output columns
+  static constexpr int kWarpM = kM / kShape.warps_m;
+  static constexpr int kWarpN = kN / kShape.warps_n;
+  static constexpr int kMmaM = kWarpM / 16;
+  static constexpr int kMmaN = kWarpN / 8;
+  static constexpr unsigned kBytesA = kM * kRowBytes;
+  static constexpr unsigned kBytesW = kN * kRowBytes;  // of each weight
+  static constexpr unsigned kStageBytes = kBytesA + kWeights * kBytesW;
+  static constexpr unsigned kOutPitch = kWarpN * 2 + 16;  // bytes of a row of a warp's finished outputs
+  static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "ldmatrix takes 16 rows at a time");
+  static_assert((kWarpN & (kWarpN - 1)) == 0, "the swizzle of [k][row] tiles is taken apart by bits");
+  static_assert(2 * kStageBytes >= kShape.warps_m * kShape.warps_n * kWarpM * kOutPitch, "outputs reuse the stages");
+};
+
+__device__ __forceinline__ void wait_for_stage(int pending) {
+  switch (pending) {
+    case 0: return ptx::cp_async_wait<0>();
+    case 1: return ptx::cp_async_wait<1>();
+    default: return ptx::cp_async_wait<2>();
+  }
+}
+
+template <class Tile>
+struct Fragments {
+  std::uint32_t a[Tile::kMmaM][4];
+  std::uint32_t b[Tile::kWeights][Tile::kMmaN / 2][4];  // two n8 tiles: k0-7 and k8-15 of each
+};
+
+// Where a lane's ldmatrix rows are in a stage, k step 0; a chunk's swizzled place is an exclusive or of its bits.
+template <class Tile>
+struct FragmentAddress {
+  std::uint32_t a, a_chunk;
+  std::uint32_t b, b_chunk;
+
+  __device__ __forceinline__ FragmentAddress(unsigned warp_m, unsigned warp_n, bool along_n) {
+    const unsigned lane = threadIdx.x % 32;
+    const unsigned phase = lane % 8;
+    a = (warp_m + lane % 16) * kRowBytes;
+    a_chunk = (lane / 16 ^ phase) << 4;
+    if (along_n) {
+      const unsigned chunk = warp_n / kChunk + lane / 16;
+      b = Tile::kBytesA + (phase + lane / 8 % 2 * 8) * Tile::kN * 2 + chunk / 8 * 128;
+      b_chunk = (chunk % 8 ^ phase) << 4;
+    } else {
+      b = Tile::kBytesA + (warp_n + phase + lane / 16 * 8) * kRowBytes;
+      b_chunk = (lane / 8 % 2 ^ phase) << 4;
+    }
+  }
+};
+
+template <class Tile>
+__device__ __forceinline__ void load_fragments(const FragmentAddress<Tile>& at, std::uint32_t stage, int step,
+                                               bool along_n, Fragments<Tile>& out) {
+  const std::uint32_t a = stage + at.a + (at.a_chunk ^ (step << 5));
+#pragma unroll
+  for (int i = 0; i < Tile::kMmaM; ++i) ptx::ldmatrix_x4(out.a[i], a + i * 16 * kRowBytes);
+  if (along_n) {
+    const std::uint32_t b = stage + at.b + step * 16 * Tile::kN * 2;
+#pragma unroll
+    for (int p = 0; p < Tile::kMmaN / 2; ++p) {
+      const std::uint32_t column = b + (at.b_chunk ^ (p << 5));
+#pragma unroll
+      for (int w = 0; w < Tile::kWeights; ++w) {
+        ptx::ldmatrix_x4_transposed(out.b[w][p], column + w * Tile::kBytesW);
+      }
+    }
+  } else {
+    const std::uint32_t b = stage + at.b + (at.b_chunk ^ (step << 5));
+#pragma unroll
+    for (int w = 0; w < Tile::kWeights; ++w) {
+#pragma unroll
+      for (int p = 0; p < Tile::kMmaN / 2; ++p) {
+        ptx::ldmatrix_x4(out.b[w][p], b + w * Tile::kBytesW + p * 16 * kRowBytes);
+      }
+    }
+  }
+}
+
+// kElements: some operand is read element by element.
+template <class T, bool kDual, TileName kTileName, bool kElements>
+__global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, kTileName>::kShape.blocks_per_sm)
+    gemm_kernel(const __grid_constant__ KernelArgs args) {
+  using Tile = Tile<kDual, kTileName>;
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  const std::uint32_t shared = ptx::shared_address(shared_bytes);
+  const Gemm& g = args.gemm;
+
+  // Which tile: groups of kGroupRows row tiles, the row running fastest in a group.
+  const int split = static_cast<int>(blockIdx.x) % args.splits;
+  const int index = static_cast<int>(blockIdx.x) / args.splits;
+  const int per_group = kGroupRows * args.tiles_n;
+  const int group_row = index / per_group * kGroupRows;
+  const int group_rows = min(kGroupRows, args.tiles_m - group_row);
+  const std::int64_t row = static_cast<std::int64_t>(group_row + index % per_group % group_rows) * Tile::kM;
+  const int col = index % per_group / group_rows * Tile::kN;
+  const int k_begin = split * args.split_depth;
+  const int k_end = min(g.k, k_begin + args.split_depth);
+  const int k_tiles = (k_end - k_begin + kDepth - 1) / kDepth;
+  const int rows_left = static_cast<int>(min(g.m - row, static_cast<std::int64_t>(Tile::kM)));
+  const bool along_n = !kElements && args.along_n;
+
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned warp_m = warp / Tile::kShape.warps_n * Tile::kWarpM;
+  const unsigned warp_n = warp % Tile::kShape.warps_n * Tile::kWarpN;
+
+  using LoaderA = std::conditional_t<kElements, ElementLoader<T, Tile::kM, Tile::kThreads>,
+                                     VectorLoader<T, Tile::kM, Tile::kThreads>>;
+  using LoaderW = std::conditional_t<kElements, ElementLoader<T, Tile::kN, Tile::kThreads>,
+                                     VectorLoader<T, Tile::kN, Tile::kThreads>>;
+  const auto weight = [&](const Weight& w) {
+    return LoaderW(static_cast<const T*>(w.data) + col * w.row_stride, w.row_stride, w.col_stride, g.n - col, k_begin,
+                   k_end, along_n);
+  };
+  LoaderA load_a(static_cast<const T*>(g.a) + row * g.lda, g.lda, 1, rows_left, k_begin, k_end, false);
+  LoaderW load_w = weight(g.w);
+  LoaderW load_gate = weight(kDual ? g.gate : g.w);
+  const auto load_weights = [&](std::uint32_t stage) {
+    load_w.copy(stage + Tile::kBytesA);
+    if constexpr (kDual) load_gate.copy(stage + Tile::kBytesA + Tile::kBytesW);
+  };
+
+  // The predecessor wrote a, not the weights: they are on their way while it finishes.
+  ptx::grid_dependency_launch();
+  for (int i = 0; i < args.stages - 1; ++i) {
+    if (i < k_tiles) load_weights(shared + i * Tile::kStageBytes);
+  }
+  ptx::grid_dependency_wait();
+  for (int i = 0; i < args.stages - 1; ++i) {
+    if (i < k_tiles) load_a.copy(shared + i * Tile::kStageBytes);
+    ptx::cp_async_commit();  // the weights of every stage are in the first group, so each group is complete
+  }
+
+  float sums[Tile::kWeights][Tile::kMmaM][Tile::kMmaN][4] = {};
+  Fragments<Tile> fragments[2];
+  const FragmentAddress<Tile> at(warp_m, warp_n, along_n);
+  wait_for_stage(args.stages - 2);
+  __syncthreads();
+  std::uint32_t read = shared;
+  const std::uint32_t end = shared + args.stages * Tile::kStageBytes;
+  std::uint32_t write = end - Tile::kStageBytes;
+  load_fragments<Tile>(at, read, 0, along_n, fragments[0]);
+
+#pragma unroll 1
+  for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if (step == kSteps - 1) {  // the next stage is complete, and every warp has read all of this one
+        wait_for_stage(args.stages - 2);
+        __syncthreads();
+        read = read + Tile::kStageBytes == end ? shared : read + Tile::kStageBytes;
+      }
+      // Behind the last stage this reads what nobody uses.
+      load_fragments<Tile>(at, read, (step + 1) % kSteps, along_n, fragments[(step + 1) % 2]);
+      if (step == 0) {
+        if (k_tile + args.stages - 1 < k_tiles) {
+          load_weights(write);
+          load_a.copy(write);
+        }
+        ptx::cp_async_commit();
+        write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
+      }
+      const Fragments<Tile>& f = fragments[step % 2];
+#pragma unroll
+      for (int w = 0; w < Tile::kWeights; ++w) {
+#pragma unroll
+        for (int i = 0; i < Tile::kMmaM; ++i) {
+#pragma unroll
+          for (int j = 0; j < Tile::kMmaN; ++j) {
+            ptx::mma_m16n8k16<T>(sums[w][i][j], f.a[i], f.b[w][j / 2][j % 2 * 2], f.b[w][j / 2][j % 2 * 2 + 1]);
+          }
+        }
+      }
+    }
+  }
+
+  // Element e of sums[.][i][j] is at row 16 i + lane / 4 + 8 (e / 2), column 8 j + lane % 4 * 2 + e % 2 of the warp.
+  const int first_row = static_cast<int>(warp_m + lane / 4);
+  const int first_col = col + static_cast<int>(warp_n + lane % 4 * 2);
+  if (args.splits > 1) {
+#pragma unroll
+    for (int w = 0; w < Tile::kWeights; ++w) {
+      float* to = args.partial + static_cast<std::int64_t>(split * Tile::kWeights + w) * g.m * g.n + row * g.n;
+#pragma unroll
+      for (int i = 0; i < Tile::kMmaM; ++i) {
+#pragma unroll
+        for (int j = 0; j < Tile::kMmaN; ++j) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const int m = first_row + 16 * i + 8 * (e / 2);
+            const int n = first_col + 8 * j + e % 2;
+            if (m < rows_left && n < g.n) to[static_cast<std::int64_t>(m) * g.n + n] = sums[w][i][j][e];
+          }
+        }
+      }
+    }
+    return;
+  }
+
+  // Each warp turns its sums into outputs in a part of the stages, then stores whole rows.
+  ptx::cp_async_wait<0>();
+  __syncthreads();
+  unsigned char* staging = shared_bytes + warp * Tile::kWarpM * Tile::kOutPitch;
+  with_form(args.activation.form, [&](auto form) {
+    constexpr ActivationForm kForm = decltype(form)::value;
+#pragma unroll
+    for (int j = 0; j < Tile::kMmaN; ++j) {
+      float up_bias[2] = {};
+      [[maybe_unused]] float gate_bias[2] = {};
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        if (first_col + 8 * j + e >= g.n) break;
+        up_bias[e] = bias_at<T>(g.bias, first_col + 8 * j + e);
+        if constexpr (kDual) gate_bias[e] = bias_at<T>(g.gate_bias, first_col + 8 * j + e);
+      }
+#pragma unroll
+      for (int i = 0; i < Tile::kMmaM; ++i) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          __align__(4) T pair[2];
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const float up = sums[0][i][j][half * 2 + e] + up_bias[e];
+            if constexpr (kDual) {
+              const float gate = sums[1][i][j][half * 2 + e] + gate_bias[e];
+              pair[e] = from_float<T>(gated<kForm>(args.activation, gate, up));
+            } else {
+              pair[e] = from_float<T>(activate<kForm>(args.activation, up));
+            }
+          }
+          unsigned char* to = staging + (16 * i + lane / 4 + 8 * half) * Tile::kOutPitch + (8 * j + lane % 4 * 2) * 2;
+          *reinterpret_cast<std::uint32_t*>(to) = *reinterpret_cast<const std::uint32_t*>(pair);
+        }
+      }
+    }
+  });
+  __syncwarp();
+  constexpr unsigned kOutChunks = Tile::kWarpN / kChunk;
+  for (unsigned i = lane; i < Tile::kWarpM * kOutChunks; i += 32) {
+    const unsigned r = i / kOutChunks;
+    const int n = col + static_cast<int>(warp_n + i % kOutChunks * kChunk);
+    const int m = static_cast<int>(warp_m + r);
+    if (m >= rows_left || n >= g.n) continue;
+    const T* from = reinterpret_cast<const T*>(staging + r * Tile::kOutPitch) + i % kOutChunks * kChunk;
+    T* to = static_cast<T*>(g.out) + (row + m) * g.ldo + n;
+    if (args.store_vectors && n + static_cast<int>(kChunk) <= g.n) {
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+    } else {
+      for (int j = 0; j < min(static_cast<int>(kChunk), g.n - n); ++j) to[j] = from[j];
+    }
+  }
+}
+
+// Adds the splits' sums in their order, then bias and activation.
+template <class T, bool kDual>
+__global__ void __launch_bounds__(256) finish_kernel(const __grid_constant__ KernelArgs args) {
+  ptx::grid_dependency_launch();
+  ptx::grid_dependency_wait();
+  const Gemm& g = args.gemm;
+  const std::int64_t count = g.m * g.n;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+    float sums[2] = {};
+    for (int split = 0; split < args.splits; ++split) {
+#pragma unroll
+      for (int w = 0; w < (kDual ? 2 : 1); ++w) {
+        sums[w] += args.partial[(static_cast<std::int64_t>(split) * (kDual ? 2 : 1) + w) * count + i];
+      }
+    }
+    const int n = static_cast<int>(i % g.n);
+    const float up = sums[0] + bias_at<T>(g.bias, n);
+    T* to = static_cast<T*>(g.out) + i / g.n * g.ldo + n;
+    with_form(args.activation.form, [&](auto form) {
+      constexpr ActivationForm kForm = decltype(form)::value;
+      if constexpr (kDual) {
+        const float gate = sums[1] + bias_at<T>(g.gate_bias, n);
+        *to = from_float<T>(gated<kForm>(args.activation, gate, up));
+      } else {
+        *to = from_float<T>(activate<kForm>(args.activation, up));
+      }
+    });
+  }
+}
+
+inline bool vector_aligned(const void* data, std::int64_t stride) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && stride % kChunk == 0;
+}
+
+inline Access access_of(const Weight& weight, int n, int k) {
+  const bool k_runs = weight.col_stride == 1 && vector_aligned(weight.data, weight.row_stride) && k % kChunk == 0;
+  const bool n_runs = weight.row_stride == 1 && vector_aligned(weight.data, weight.col_stride) && n % kChunk == 0;
+  return k_runs ? Access::vectors_along_k : n_runs ? Access::vectors_along_n : Access::elements;
+}
+
+template <class T, bool kDual, TileName kTileName, bool kElements>
+Status launch_gemm(const GemmCall& call, int stages, bool along_n, cudaStream_t stream) {
+  using Tile = Tile<kDual, kTileName>;
+  const Gemm& g = call.gemm;
+  KernelArgs args{};
+  args.gemm = g;
+  args.activation = call.activation;
+  args.along_n = along_n;
+  args.store_vectors = vector_aligned(g.out, g.ldo);
+  args.stages = stages;
+  const std::int64_t tiles_m = (g.m + Tile::kM - 1) / Tile::kM;
+  args.tiles_m = static_cast<int>(tiles_m);
+  args.tiles_n = (g.n + Tile::kN - 1) / Tile::kN;
+  const int k_tiles = (g.k + kDepth - 1) / kDepth;
+  args.split_depth = (k_tiles + call.plan.splits - 1) / call.plan.splits * kDepth;
+  args.splits = (g.k + args.split_depth - 1) / args.split_depth;  // none without work
+  args.partial = call.partial;
+
+  Launch how;
+  how.grid = static_cast<unsigned>(args.tiles_m * args.tiles_n * args.splits);
+  how.block = Tile::kThreads;
+  how.shared_bytes = static_cast<std::size_t>(stages) * Tile::kStageBytes;
+  how.stream = stream;
+  how.overlaps_predecessor = call.overlaps_predecessor;
+  if (Status status = launch<gemm_kernel<T, kDual, kTileName, kElements>>(kName, how, how.shared_bytes, args);
+      !status) {
+    return status;
+  }
+  if (args.splits == 1) return {};
+  Launch finish;
+  finish.grid = static_cast<unsigned>((g.m * g.n + 255) / 256);
+  finish.block = 256;
+  finish.stream = stream;
+  finish.overlaps_predecessor = call.overlaps_predecessor;
+  return launch<finish_kernel<T, kDual>>(kName, finish, 0, args);
+}
+
+template <class T, bool kDual>
+Status launch_any_gemm(const GemmCall& call, cudaStream_t stream) {
+  const Gemm& g = call.gemm;
+  const Access w = access_of(g.w, g.n, g.k);
+  const Access gate = kDual ? access_of(g.gate, g.n, g.k) : w;
+  const auto stages_of = [&](TileName tile) {
+    return stages(kTiles[static_cast<int>(tile)], call.shared_per_sm, call.shared_per_block);
+  };
+  const int count = stages_of(call.plan.tile);
+  const bool along_n = w == Access::vectors_along_n;
+  if (w == Access::elements || gate != w || !vector_aligned(g.a, g.lda) || g.k % kChunk != 0) {
+    return launch_gemm<T, kDual, TileName::medium, true>(call, stages_of(TileName::medium), false, stream);
+  }
+  switch (call.plan.tile) {
+    case TileName::small: return launch_gemm<T, kDual, TileName::small, false>(call, count, along_n, stream);
+    case TileName::medium: return launch_gemm<T, kDual, TileName::medium, false>(call, count, along_n, stream);
+    case TileName::square: return launch_gemm<T, kDual, TileName::square, false>(call, count, along_n, stream);
+    case TileName::large: return launch_gemm<T, kDual, TileName::large, false>(call, count, along_n, stream);
+  }
+  return Status(StatusCode::internal, "", "unknown tile");
+}
+
+}  // namespace fusedmlp::cuda::sm80

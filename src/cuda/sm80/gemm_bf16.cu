@@ -1,0 +1,7 @@
+#include "cuda/sm80/gemm.cuh"
+
+namespace fusedmlp::cuda::sm80 {
+
+Status gemm_bf16(const GemmCall& call, cudaStream_t stream) { return launch_any_gemm<bf16, false>(call, stream); }
+
+}  // namespace fusedmlp::cuda::sm80

@@ -1,0 +1,125 @@
+// cuda.portable: two products, the first with bias and activation in its epilogue, on instructions that every GPU
+// from Ampere on has. Tiles and their cost: cost.cpp.
+#include <algorithm>
+#include <cmath>
+
+#include "core/cost_model.h"
+#include "core/dispatch.h"
+#include "cuda/common/check.h"
+#include "cuda/entries.h"
+#include "cuda/sm80/tiles.h"
+
+namespace fusedmlp::cuda {
+namespace sm80 {
+namespace {
+
+constexpr std::int64_t kTurnBytes = std::int64_t{512} << 20;  // bounds the stored hidden of a turn
+constexpr std::size_t kAlign = 256;
+
+std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+struct Layout {
+  std::int64_t rows;  // of a turn
+  std::int64_t ldh;   // elements between rows of the hidden: 16-byte aligned
+  std::size_t hidden_bytes;
+  std::size_t partial_bytes;
+  Product hidden, out;
+  GemmPlan hidden_plan, out_plan;
+};
+
+// What the splits of this product, or of one with fewer rows, may need.
+std::size_t partial_bytes(const Product& p) {
+  if (p.dtype == DType::f32) return 0;
+  return static_cast<std::size_t>(std::min(kMostPartials, kMostSplits * p.m * p.n * (p.gated ? 2 : 1))) *
+         sizeof(float);
+}
+
+Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
+  Layout l;
+  l.ldh = round_up(spec.d_hidden, 16 / size);
+  l.rows = std::min(tokens, std::max<std::int64_t>(1024, kTurnBytes / (l.ldh * size) / 128 * 128));
+  l.hidden_bytes = static_cast<std::size_t>(round_up(l.rows * l.ldh * size, kAlign));
+  l.hidden = {l.rows, spec.d_hidden, spec.d_in, spec.gated, spec.dtype};
+  l.out = {l.rows, spec.d_out, spec.d_hidden, false, spec.dtype};
+  l.hidden_plan = choose(l.hidden, device);
+  l.out_plan = choose(l.out, device);
+  l.partial_bytes = std::max(partial_bytes(l.hidden), partial_bytes(l.out));
+  return l;
+}
+
+std::size_t workspace_bytes(const core::Query& query) {
+  const Layout l = layout(query.spec, query.tokens, query.device);
+  return l.hidden_bytes + l.partial_bytes;
+}
+
+Status multiply(const GemmCall& call, DType dtype, cudaStream_t stream) {
+  switch (dtype) {
+    case DType::f32: return gemm_f32(call, stream);
+    case DType::bf16: return call.gated ? gemm_bf16_gated(call, stream) : gemm_bf16(call, stream);
+    case DType::f16: return call.gated ? gemm_f16_gated(call, stream) : gemm_f16(call, stream);
+  }
+  return Status(StatusCode::internal, "spec", "unknown dtype");
+}
+
+Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
+  const DeviceScope scope(device.device.index);
+  if (!scope.status()) return scope.status();
+  const MlpSpec& spec = problem.spec;
+  const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
+  const auto stream = static_cast<cudaStream_t>(args.stream);
+  const Layout l = layout(spec, args.tokens, device);
+  auto* hidden = static_cast<std::byte*>(args.workspace);
+  GemmCall first;
+  first.activation = activation_args(spec);
+  first.gated = spec.gated;
+  first.plan = l.hidden_plan;
+  first.partial = reinterpret_cast<float*>(hidden + l.hidden_bytes);
+  GemmCall second;
+  second.plan = l.out_plan;
+  second.partial = first.partial;
+  // Hopper runs the code made for it, which waits for its predecessor. Newer GPUs run what their driver makes of PTX
+  // for Ampere, which knows no such wait.
+  second.overlaps_predecessor = device.compute_capability / 10 == 9;
+  for (GemmCall* call : {&first, &second}) {
+    call->shared_per_sm = device.l1_bytes;
+    call->shared_per_block = device.shared_memory_per_block;
+  }
+  for (std::int64_t row = 0; row < args.tokens; row += l.rows) {
+    const std::int64_t rows = std::min(l.rows, args.tokens - row);
+    const TwoGemms products =
+        two_gemms(problem, static_cast<const std::byte*>(args.x) + row * args.ldx * size, args.ldx, hidden, l.ldh,
+                  static_cast<std::byte*>(args.y) + row * args.ldy * size, args.ldy, rows);
+    first.gemm = products.hidden;
+    second.gemm = products.out;
+    if (Status status = multiply(first, spec.dtype, stream); !status) return status;
+    if (Status status = multiply(second, spec.dtype, stream); !status) return status;
+  }
+  return {};
+}
+
+core::Prediction predict(const core::Query& query) {
+  const Layout l = layout(query.spec, query.tokens, query.device);
+  const double turns = std::ceil(static_cast<double>(query.tokens) / static_cast<double>(l.rows));
+  const double seconds = turns * (predicted_seconds(l.hidden, l.hidden_plan, query.device) +
+                                  predicted_seconds(l.out, l.out_plan, query.device));
+  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
+  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
+}
+
+}  // namespace
+}  // namespace sm80
+
+core::KernelEntry portable_kernel() {
+  return {
+      .name = sm80::kName,
+      .summary = "two products with bias and activation in the first one's epilogue, mma.sync or fp32 lanes",
+      .layout = nullptr,
+      .unsupported = [](const core::Query&) { return std::string(); },
+      .workspace_bytes = sm80::workspace_bytes,
+      .predict = sm80::predict,
+      .run = sm80::run,
+  };
+}
+
+}  // namespace fusedmlp::cuda

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Runs a stage of the GPU bundle; see scripts/gpu_bundle.sh, which makes it. Needs a CUDA GPU, and for the stages python
+# and benchmark a python3 with torch >= 2.11. Results go to $OUT (default: out beside this file), a few files.
+#   run.sh tests        the library's numerics on the GPU, streams, graphs, activations
+#   run.sh sanitizers   memcheck, racecheck, synccheck and initcheck on small shapes
+#   run.sh python       the operators, CUDA graphs, fuse() and profile()
+#   run.sh benchmark    peers_gpu.py; PEERS_ARGS adds arguments
+#   run.sh tiles        single products with every tile, beside the cost model
+#   run.sh all          tests, sanitizers, python, benchmark
+set -uo pipefail
+HERE=$(cd "$(dirname "$0")" && pwd)
+OUT=${OUT:-$HERE/out}
+mkdir -p "$OUT"
+SHARDS=$(nproc)
+failed=0
+
+report() { # NAME STATUS SECONDS
+  local outcome=ok
+  if (($2)); then
+    outcome="FAILED ($2)"
+    failed=1
+  fi
+  printf '%-24s %-12s %4d s\n' "$1" "$outcome" "$3"
+}
+
+stage_tests() {
+  local started=$SECONDS rc=0 filter='-NoTokens*:Guard*:Forms/Guards*:Executors*:Memory*:Yardstick*'
+  "$HERE/bin/fusedmlp_gpu_tests" >"$OUT/gpu_tests.log" 2>&1 || rc=$?
+  report gpu_tests "$rc" $((SECONDS - started))
+  ((rc)) && grep -A 8 -m 5 Failure "$OUT/gpu_tests.log"
+
+  started=$SECONDS rc=0
+  local logs shard pids=()
+  logs=$(mktemp -d)
+  for ((shard = 0; shard < SHARDS; ++shard)); do
+    FUSEDMLP_TEST_DEVICE=cuda GTEST_TOTAL_SHARDS=$SHARDS GTEST_SHARD_INDEX=$shard \
+      "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$logs/$shard" 2>&1 &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || rc=$?; done
+  cat "$logs"/* >"$OUT/numerics.log"
+  rm -r "$logs"
+  report numerics "$rc" $((SECONDS - started))
+  ((rc)) && grep -A 8 -m 5 Failure "$OUT/numerics.log"
+}
+
+stage_sanitizers() {
+  if ! command -v compute-sanitizer >/dev/null; then
+    printf '%-24s left out: no compute-sanitizer here\n' sanitizers
+    return
+  fi
+  local tool started=$SECONDS pids=() tools=(memcheck racecheck synccheck initcheck)
+  for tool in "${tools[@]}"; do
+    local filter='Forms/Layouts*bf16*:Forms/Layouts*fp32_gated*:Forms/Exact.Integers/reglu_*'
+    # It is slower by two orders of magnitude.
+    [[ $tool == racecheck ]] && filter='Forms/NonFinite.ZeroTimes*/ge*:Forms/Exact.Integers/reglu_bf16'
+    FUSEDMLP_TEST_DEVICE=cuda timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$OUT/$tool.log" 2>&1 &
+    pids+=($!)
+  done
+  for i in "${!tools[@]}"; do
+    local rc=0
+    wait "${pids[$i]}" || rc=$?
+    report "${tools[$i]}" "$rc" $((SECONDS - started))
+  done
+}
+
+prepare_python() {
+  SITE=$(mktemp -d)
+  trap 'rm -rf "$SITE"' EXIT
+  python3 -m zipfile -e "$HERE"/fusedmlp-*.whl "$SITE"
+  export PYTHONPATH=$SITE:$HERE/site
+}
+
+stage_python() {
+  local started=$SECONDS rc=0
+  prepare_python
+  python3 -m pytest -q -p no:cacheprovider "$HERE/python" >"$OUT/python.log" 2>&1 || rc=$?
+  report python "$rc" $((SECONDS - started))
+  tail -n $((rc ? 40 : 3)) "$OUT/python.log"
+}
+
+stage_benchmark() {
+  local started=$SECONDS rc=0
+  prepare_python
+  # shellcheck disable=SC2086
+  timeout 460 python3 "$HERE/peers_gpu.py" --out "$OUT/peers_gpu.json" ${PEERS_ARGS:-} || rc=$?
+  report benchmark "$rc" $((SECONDS - started))
+}
+
+stage_tiles() {
+  "$HERE/bin/fusedmlp_bench_gpu_tiles" >"$OUT/tiles.txt" && "$HERE/bin/fusedmlp_bench_gpu_kernels" >"$OUT/kernels.jsonl"
+  report tiles $? $SECONDS
+}
+
+case ${1:-} in
+  tests | sanitizers | python | benchmark | tiles) "stage_$1" ;;
+  all) for stage in tests sanitizers python benchmark; do "stage_$stage"; done ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac
+exit $failed

@@ -1,0 +1,158 @@
+// Tile choice and memory of cuda.portable, and what dispatch makes of the GPU's entries, for GPUs that need not be
+// here.
+#include "cuda/sm80/tiles.h"
+
+#include <gtest/gtest.h>
+
+#include <string_view>
+
+#include "core/dispatch.h"
+#include "core/sm_rates.h"
+
+namespace fusedmlp::cuda::sm80 {
+namespace {
+
+struct Card {
+  const char* name;
+  int capability;
+  int sms;
+  double clock;
+  double bandwidth;
+  std::size_t shared_per_sm;
+  std::size_t shared_per_block;
+};
+
+// NVIDIA's data sheets; shared memory by compute capability from the CUDA programming guide.
+constexpr Card kCards[] = {{"A100", 80, 108, 1.41e9, 1.9e12, 164 << 10, 163 << 10},
+                           {"RTX 3090", 86, 82, 1.70e9, 0.87e12, 100 << 10, 99 << 10},
+                           {"L40S", 89, 142, 2.52e9, 0.80e12, 100 << 10, 99 << 10},
+                           {"H100", 90, 132, 1.98e9, 3.1e12, 228 << 10, 227 << 10},
+                           {"B200", 100, 148, 1.85e9, 7.4e12, 228 << 10, 227 << 10},
+                           {"RTX 5090", 120, 170, 2.41e9, 1.67e12, 100 << 10, 99 << 10}};
+
+DeviceInfo describe(const Card& card) {
+  DeviceInfo info;
+  info.device = Device::cuda();
+  info.name = card.name;
+  info.cores = card.sms;
+  info.compute_capability = card.capability;
+  info.l1_bytes = card.shared_per_sm;
+  info.shared_memory_per_block = card.shared_per_block;
+  info.memory_bandwidth = card.bandwidth;
+  const core::SmRates& rates = core::sm_rates(card.capability);
+  info.flops_per_core[static_cast<int>(DType::f32)] = 2 * rates.fp32 * card.clock;
+  info.flops_per_core[static_cast<int>(DType::bf16)] = 2 * rates.half * card.clock;
+  info.flops_per_core[static_cast<int>(DType::f16)] = 2 * rates.half * card.clock;
+  info.launch_seconds = core::kKernelGapSeconds;
+  return info;
+}
+
+TEST(Tiles, RingsFitSharedMemoryOfEveryGpu) {
+  for (const Card& card : kCards) {
+    for (const TileShape& tile : kTiles) {
+      const int count = stages(tile, card.shared_per_sm, card.shared_per_block);
+      EXPECT_GE(count, 2) << card.name << ", " << tile.m << " x " << tile.weight_rows;
+      EXPECT_LE(count, tile.most_stages);
+      EXPECT_LE(static_cast<std::size_t>(count) * stage_bytes(tile), card.shared_per_block) << card.name;
+    }
+  }
+}
+
+TEST(Tiles, HopperGetsAllTheStagesItsBlocksCanHave) {
+  const Card& h100 = kCards[3];
+  EXPECT_EQ(stages(kTiles[static_cast<int>(TileName::large)], h100.shared_per_sm, h100.shared_per_block), 4);
+  EXPECT_EQ(stages(kTiles[static_cast<int>(TileName::square)], h100.shared_per_sm, h100.shared_per_block), 3);
+  EXPECT_EQ(stages(kTiles[static_cast<int>(TileName::medium)], h100.shared_per_sm, h100.shared_per_block), 4);
+}
+
+TEST(Tiles, FewRowsSplitKAndManyRowsTakeLargeTiles) {
+  for (const Card& card : kCards) {
+    const DeviceInfo device = describe(card);
+    const GemmPlan few = choose({1, 768, 3072, false, DType::bf16}, device);
+    EXPECT_GT(few.splits, 1) << card.name;
+    EXPECT_NE(few.tile, TileName::large) << card.name;
+    const GemmPlan many = choose({8192, 14336, 4096, true, DType::bf16}, device);
+    EXPECT_EQ(many.splits, 1) << card.name;
+    EXPECT_GE(static_cast<int>(many.tile), static_cast<int>(TileName::square)) << card.name;
+  }
+}
+
+TEST(Tiles, SplitsStayWithinTheirMemory) {
+  for (const Card& card : kCards) {
+    const DeviceInfo device = describe(card);
+    for (const std::int64_t m : {1, 7, 16, 64, 200, 1024, 5000}) {
+      for (const std::int64_t n : {1, 100, 768, 28672}) {
+        for (const std::int64_t k : {1, 64, 1000, 16384}) {
+          for (const bool gated : {false, true}) {
+            const GemmPlan plan = choose({m, n, k, gated, DType::f16}, device);
+            EXPECT_LE(plan.splits, kMostSplits);
+            if (plan.splits > 1) {
+              EXPECT_LE(plan.splits * m * n * (gated ? 2 : 1), kMostPartials);
+            }
+          }
+        }
+      }
+    }
+    EXPECT_EQ(choose({1, 768, 3072, false, DType::f32}, device).splits, 1) << "fp32 has no splits";
+  }
+}
+
+const core::KernelEntry& entry(std::string_view name) {
+  for (const core::KernelEntry& candidate : core::kernels(DeviceType::cuda)) {
+    if (candidate.name == name) return candidate;
+  }
+  ADD_FAILURE() << "no entry " << name;
+  return core::kernels(DeviceType::cuda).back();
+}
+
+// A workspace that serves some tokens serves fewer.
+TEST(Workspace, GrowsWithTheTokens) {
+  const DeviceInfo device = describe(kCards[3]);
+  for (const char* text : {"swiglu:4096x14336,bf16", "gelu:768x3072+bias,fp16", "geglu:130x70->33,fp32"}) {
+    const MlpSpec spec = parse_spec(text).value();
+    for (const core::KernelEntry& candidate : core::kernels(DeviceType::cuda)) {
+      std::size_t before = 0;
+      for (std::int64_t tokens = 1; tokens < 100'000; tokens += 1 + tokens / 3) {
+        const std::size_t bytes = candidate.workspace_bytes({spec, tokens, device, 1, false});
+        EXPECT_GE(bytes, before) << candidate.name << ", " << text << ", " << tokens;
+        before = bytes;
+      }
+    }
+  }
+}
+
+// Measured on an H100, in microseconds: the model keeps the entries in their order.
+TEST(Predictions, LayerByLayerIsNeverTakenForFast) {
+  const DeviceInfo device = describe(kCards[3]);
+  struct Case {
+    const char* spec;
+    std::int64_t tokens;
+    double portable, layers;
+  };
+  constexpr Case kCases[] = {{"geglu_tanh:768x3072,bf16", 1, 16.2, 419},
+                             {"geglu_tanh:768x3072,bf16", 64, 26.4, 472},
+                             {"geglu_tanh:768x3072,bf16", 1024, 69.5, 858},
+                             {"swiglu:4096x14336,bf16", 1, 133, 2203},
+                             {"gelu:768x3072+bias,fp32", 1024, 503, 536}};
+  for (const Case& c : kCases) {
+    const MlpSpec spec = parse_spec(c.spec).value();
+    const core::Query query{spec, c.tokens, device, 1, false};
+    const double portable = entry("cuda.portable").predict(query).seconds * 1e6;
+    const double layers = entry("cuda.layers").predict(query).seconds * 1e6;
+    EXPECT_LT(portable, layers) << c.spec << ", " << c.tokens;
+    EXPECT_NEAR(portable / c.portable, 1, 0.4) << c.spec << ", " << c.tokens << ": " << portable;
+    EXPECT_NEAR(layers / c.layers, 1, 0.4) << c.spec << ", " << c.tokens << ": " << layers;
+  }
+}
+
+TEST(Dispatch, TheTableEndsInLayers) {
+  const auto table = core::kernels(DeviceType::cuda);
+  ASSERT_FALSE(table.empty());
+  EXPECT_STREQ(table.back().name, "cuda.layers");
+  const DeviceInfo device = describe(kCards[0]);
+  const MlpSpec spec = parse_spec("swiglu_oai:33x65->7+bias,fp16").value();
+  EXPECT_EQ(table.back().unsupported({spec, 3, device, 1, false, {.alignment = 2, .in_out = true}}), "");
+}
+
+}  // namespace
+}  // namespace fusedmlp::cuda::sm80
