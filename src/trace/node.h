@@ -39,6 +39,7 @@ struct Node {
   bool reduce : 1 = false;    // ends a split-K product
   bool compiled : 1 = false;  // inside a compiled graph: CPU code there leaves no events of its own
   bool routed : 1 = false;    // its kernels were found by graph node or sequence
+  bool captured : 1 = false;  // recorded into a graph whose replays did its work
   bool bias_known : 1 = false;
   bool bias : 1 = false;
 };

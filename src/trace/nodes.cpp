@@ -143,7 +143,10 @@ class Builder {
       return;
     }
     Node made = kernel_node(link, event);
-    if (routed && owner != kNone) inherit(node(owner), made);
+    if (routed && owner != kNone) {
+      node(owner).captured = true;
+      inherit(node(owner), made);
+    }
     const bool graph =
         link.runtime != kNone && contains(trace_.text(trace_.events[link.runtime].name), "GraphLaunch");
     owner_of_link_.push_back(static_cast<std::uint32_t>(places_.size()));
