@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Iterator
 
 # Fields that move on with each repetition; the rest of an event stays as it is.
-_MOVING = re.compile(rb'("ts": |"External id": |"correlation": |"id": |"Ev Idx": |"Sequence number": )(\d+)(\.\d+)?')
+_MOVING = re.compile(
+    rb'("ts": |"External id": |"correlation": |"id": |"Ev Idx": |"Sequence number": )(\d+)(\.\d+)?'
+)
 
 
 def repeated(trace: Path, size: int) -> Iterator[bytes]:

@@ -27,7 +27,7 @@ std::uint64_t below(std::uint64_t n) {  // SplitMix64 (Steele, Lea, Flood 2014)
 
 // Cuts, repeats, splices, and changes bytes, mostly into those that the inputs are made of.
 Bytes mutate(const std::vector<Bytes>& corpus) {
-  static constexpr std::string_view kAlphabet = "0123456789x:+,->=._abcdefghilmnopqrstuw \t\n\0\xff";
+  static constexpr std::string_view kAlphabet = "0123456789x:+,->=._abcdefghilmnopqrstuw\"{}[]\\<() \t\n\0\xff";
   Bytes out = corpus[below(corpus.size())];
   for (std::uint64_t step = below(4) + 1; step > 0; --step) {
     const auto at = [&] { return static_cast<std::ptrdiff_t>(below(out.size() + 1)); };

@@ -31,7 +31,6 @@ bool recomputes(const Trace& trace, const Node& node) {
 BackwardMatches find_backward(const Trace& trace, const Nodes& nodes, std::vector<ForwardRange> ranges,
                               const std::vector<Instance>& forward, Instances& instances) {
   BackwardMatches result;
-  if (ranges.empty()) return result;
   std::sort(ranges.begin(), ranges.end(), [](const ForwardRange& a, const ForwardRange& b) {
     return a.pid != b.pid ? a.pid < b.pid : a.first < b.first;
   });
@@ -40,10 +39,16 @@ BackwardMatches find_backward(const Trace& trace, const Nodes& nodes, std::vecto
     int products = 0, missing = 0;
   };
   std::map<std::size_t, Found> found;  // by range
+  std::uint32_t compiled = kNone;
   for (const Lane& lane : nodes.lanes) {
     for (const Node& node : lane.nodes) {
       if (node.root == kNone || recomputes(trace, node)) continue;
       const Event& root = trace.events[node.root];
+      if (node.op_class == OpClass::gemm && node.root != compiled &&
+          trace.text(root.name).find("CompiledFunctionBackward") != std::string_view::npos) {
+        compiled = node.root;
+        ++result.compiled;
+      }
       const std::int64_t sequence = root.args == kNone ? -1 : trace.op_args[root.args].sequence;
       if (sequence < 0) continue;
       const auto after =

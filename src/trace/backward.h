@@ -19,6 +19,7 @@ struct ForwardRange {
 struct BackwardMatches {
   std::vector<Instance> instances;
   std::int64_t incomplete = 0;
+  std::int64_t compiled = 0;  // passes of compiled graphs, whose one sequence number says nothing about layers
 };
 
 BackwardMatches find_backward(const Trace& trace, const Nodes& nodes, std::vector<ForwardRange> ranges,

@@ -33,7 +33,10 @@ class Matcher {
     LaneMatches found = find_mlps(lane.nodes);
     hidden_ += found.hidden_activations;
     stumps_.insert(stumps_.end(), found.stumps.begin(), found.stumps.end());
-    for (const ExpertGroup& group : group_experts(lane.nodes, found.candidates)) add(lane, group);
+    for (ExpertGroup& group : group_experts(lane.nodes, found.candidates)) {
+      if (lane.kernels) group.candidate.confidence *= 0.85;  // no op says that these belong together
+      add(lane, group);
+    }
     for (const Node& node : lane.nodes) {
       if (node.op_class != OpClass::whole) continue;
       if (std::optional<Instance> instance = whole_op(trace_, nodes_, node, instances_)) finish(std::move(*instance));
@@ -51,7 +54,7 @@ class Matcher {
     }
     shapes_.emplace(instance.d_in, instance.d_hidden, instance.d_out);
     if (!whole) {
-      ++incomplete_;
+      if (!captured(lane, group)) ++incomplete_;
       return;
     }
     const Node& first = lane.nodes[group.members.front().first];
@@ -65,6 +68,12 @@ class Matcher {
       if (range.first >= 0 && range.last >= range.first) ranges_.push_back(range);
     }
     finish(std::move(instance));
+  }
+
+  // Ops recorded into a graph launch nothing themselves; the replays are instances of their own.
+  static bool captured(const Lane& lane, const ExpertGroup& group) {
+    return std::any_of(group.members.begin(), group.members.end(),
+                       [&](const Candidate& member) { return lane.nodes[member.down].captured; });
   }
 
   std::int64_t sequence(std::uint32_t event) const {
@@ -82,6 +91,7 @@ class Matcher {
   void match_backward() {
     BackwardMatches found = find_backward(trace_, nodes_, ranges_, result_.instances, instances_);
     incomplete_ += found.incomplete;
+    compiled_ = found.compiled;
     for (Instance& instance : found.instances) finish(std::move(instance));
   }
 
@@ -103,6 +113,11 @@ class Matcher {
       result_.warnings.push_back(core::format("{} MLP{} left out: the trace holds only a part of {}", incomplete_,
                                               incomplete_ == 1 ? "" : "s", incomplete_ == 1 ? "it" : "each"));
     }
+    if (compiled_ > 0) {
+      result_.warnings.push_back(core::format(
+          "{} backward pass{} of compiled graphs {} not searched for MLPs: one op holds the gradients of all layers",
+          compiled_, compiled_ == 1 ? "" : "es", compiled_ == 1 ? "was" : "were"));
+    }
     if (hidden_ > 0) {
       result_.warnings.push_back(core::format(
           "{} pair{} of products in compiled CPU code {} the shapes of an MLP, but the code between leaves no event, "
@@ -121,6 +136,7 @@ class Matcher {
   std::set<std::tuple<std::optional<std::int64_t>, std::optional<std::int64_t>, std::optional<std::int64_t>>> shapes_;
   std::int64_t incomplete_ = 0;
   std::int64_t hidden_ = 0;
+  std::int64_t compiled_ = 0;  // backward passes of compiled graphs
   Matches result_;
 };
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <utility>
+#include <limits>
 
 namespace fusedmlp::trace {
 namespace {
@@ -24,6 +24,11 @@ std::int64_t elements(const Dims& dims, std::size_t count) {
   }
   return exact;
 }
+// A width that does not fit is not one.
+std::int32_t width_of(std::int64_t size) {
+  return size > std::numeric_limits<std::int32_t>::max() ? -1 : static_cast<std::int32_t>(size);
+}
+
 std::int64_t elements(const Dims& dims) { return elements(dims, dims.size()); }
 
 const Dims* input(const Shapes* shapes, int index) {
@@ -35,7 +40,7 @@ const Dims* input(const Shapes* shapes, int index) {
 // One row a matrix, on either side: every row has weights of its own, picked among experts.
 void read_row_by_row(Node& node) {
   if (node.batch <= 1 || (node.m != 1 && node.n != 1)) return;
-  if (node.m != 1) std::swap(node.m, node.n);
+  if (node.m != 1) node.n = width_of(node.m);
   node.m = node.batch;
   node.batch = -1;
   node.experts = true;
@@ -48,16 +53,16 @@ void read_product(const Shapes* shapes, const Shapes* strides, std::string_view 
   if (left != nullptr && right != nullptr) {
     const std::size_t rank = right->size();
     const std::size_t batched = rank > 2 && left->size() > 2 ? left->size() - 2 : 0;
-    node.k = left->back();
+    node.k = width_of(left->back());
     node.m = elements(Dims(left->begin() + static_cast<std::ptrdiff_t>(batched), left->end() - 1));
     if (rank == 1) {
       node.n = 1;
     } else {
-      node.n = (*right)[kind.transposed ? rank - 2 : rank - 1];
+      node.n = width_of((*right)[kind.transposed ? rank - 2 : rank - 1]);
       const std::int64_t inner = (*right)[kind.transposed ? rank - 1 : rank - 2];
-      if (inner != node.k) node.m = node.k = node.n = -1;
+      if (inner != node.k || node.n < 0) node.m = node.k = node.n = -1;
     }
-    if (rank > 2) node.batch = elements(*right, rank - 2);
+    if (rank > 2) node.batch = width_of(elements(*right, rank - 2));
     read_row_by_row(node);
   }
   if (kind.c < 0) {
@@ -97,7 +102,7 @@ void read_pointwise(const Shapes* shapes, std::string_view concrete, const OpKin
     return;
   }
   node.elements = elements(*largest);
-  node.width = largest->back();
+  node.width = width_of(largest->back());
   if (kind.fused || kind.half) return;
   if (kind.steps == bit(Step::power)) {
     const std::string_view exponent = list_item(concrete, 1);
@@ -164,10 +169,10 @@ void read_arguments(const Trace& trace, const OpArgs& args, std::string_view nam
     case OpClass::pointwise: read_pointwise(shapes, concrete, kind, node); break;
     case OpClass::top_k:
       if (const Dims* scores = input(shapes, 0)) {
-        node.width = scores->back();
+        node.width = width_of(scores->back());
         node.elements = elements(*scores);
         const std::string_view chosen = list_item(concrete, 1);
-        std::int64_t top_k = 0;
+        std::int32_t top_k = 0;
         if (std::from_chars(chosen.data(), chosen.data() + chosen.size(), top_k).ec == std::errc()) node.k = top_k;
       }
       break;

@@ -56,6 +56,10 @@ class Builder {
     bool compiled = false;
   };
 
+  struct Place {
+    std::uint32_t lane, index;
+  };
+
   std::uint32_t parent(std::uint32_t event) const {
     return event < joined_.parent.size() ? joined_.parent[event] : kNone;
   }
@@ -88,7 +92,7 @@ class Builder {
     }
     if (context.owner != kNone) {
       // A copy that calls something copies; what a view calls are views.
-      Node& owner = nodes_[context.owner];
+      Node& owner = node(context.owner);
       if (result_.cpu_only && owner.op_class != OpClass::split) owner.works = true;
       return;
     }
@@ -105,26 +109,26 @@ class Builder {
       if (name != "aten::matmul" && context.group == kNone) context.group = index;
       return;
     }
-    Node node;
-    node.event = index;
-    node.group = context.group;
-    node.root = context.root;
-    node.time = event.start;
-    node.op_class = kind.op_class;
-    node.steps = kind.steps;
-    node.fused = kind.fused;
-    node.half = kind.half;
-    node.is_op = true;
-    node.compiled = context.compiled;
-    node.bias = node.bias_known = kind.bias_named;
+    Node made;
+    made.event = index;
+    made.group = context.group;
+    made.root = context.root;
+    made.time = event.start;
+    made.op_class = kind.op_class;
+    made.steps = kind.steps;
+    made.fused = kind.fused;
+    made.half = kind.half;
+    made.is_op = true;
+    made.compiled = context.compiled;
+    made.bias = made.bias_known = kind.bias_named;
     const bool idle = kind.op_class == OpClass::split || name.find("dropout") != std::string_view::npos;
-    node.works = result_.cpu_only && !idle;
+    made.works = result_.cpu_only && !idle;
     constexpr Steps kByOperands = bit(Step::multiply) | bit(Step::add) | bit(Step::scale) | bit(Step::power);
-    node.vague = !kind.fused && (kind.steps & kByOperands) != 0;
-    if (event.args != kNone) read_arguments(trace_, trace_.op_args[event.args], name, kind, node);
-    node.experts |= contains(name, "grouped_mm");
-    context.owner = static_cast<std::uint32_t>(nodes_.size());
-    push(node, event.pid, event.tid, false);
+    made.vague = !kind.fused && (kind.steps & kByOperands) != 0;
+    if (event.args != kNone) read_arguments(trace_, trace_.op_args[event.args], name, kind, made);
+    made.experts |= contains(name, "grouped_mm");
+    context.owner = static_cast<std::uint32_t>(places_.size());
+    push(made, event.pid, event.tid, false);
   }
 
   void add_device_event(const Link& link) {
@@ -133,23 +137,26 @@ class Builder {
     const bool routed = link.how == JoinedBy::graph_node || link.how == JoinedBy::sequence;
     if (owner != kNone && !routed) {
       owner_of_link_.push_back(owner);
-      nodes_[owner].works = true;
-      nodes_[owner].confidence = std::min(nodes_[owner].confidence, link.confidence);
-      refine(event, nodes_[owner]);
+      node(owner).works = true;
+      node(owner).confidence = std::min(node(owner).confidence, link.confidence);
+      refine(event, node(owner));
       return;
     }
-    Node node = kernel_node(link, event);
-    if (routed && owner != kNone) inherit(nodes_[owner], node);
+    Node made = kernel_node(link, event);
+    if (routed && owner != kNone) {
+      node(owner).captured = true;
+      inherit(node(owner), made);
+    }
     const bool graph =
         link.runtime != kNone && contains(trace_.text(trace_.events[link.runtime].name), "GraphLaunch");
-    owner_of_link_.push_back(static_cast<std::uint32_t>(nodes_.size()));
+    owner_of_link_.push_back(static_cast<std::uint32_t>(places_.size()));
     if (link.runtime != kNone && !graph && !routed) {
       const Event& call = trace_.events[link.runtime];
-      node.time = call.start;
-      if (link.op != kNone) node.root = context_[link.op].root;
-      push(node, call.pid, call.tid, false);
+      made.time = call.start;
+      if (link.op != kNone) made.root = context_[link.op].root;
+      push(made, call.pid, call.tid, false);
     } else {
-      push(node, event.pid, event.tid, true);
+      push(made, event.pid, event.tid, true);
     }
   }
 
@@ -209,24 +216,28 @@ class Builder {
       lane.kernels = kernels;
       result_.lanes.push_back(std::move(lane));
     }
-    nodes_.push_back(node);
-    lane_of_node_.push_back(static_cast<std::uint32_t>(at->second));
+    std::vector<Node>& nodes = result_.lanes[at->second].nodes;
+    places_.push_back({static_cast<std::uint32_t>(at->second), static_cast<std::uint32_t>(nodes.size())});
+    nodes.push_back(node);
   }
 
-  // Nodes into lanes by time, and each node's device events side by side.
+  Node& node(std::uint32_t id) { return result_.lanes[places_[id].lane].nodes[places_[id].index]; }
+
+  // Each node's device events side by side, and lanes in order of time.
   void distribute() {
-    for (const std::uint32_t owner : owner_of_link_) ++nodes_[owner].count;
+    for (const std::uint32_t owner : owner_of_link_) ++node(owner).count;
     std::uint32_t first = 0;
-    for (Node& node : nodes_) {
-      node.first = first;
-      first += std::exchange(node.count, 0);
+    for (Lane& lane : result_.lanes) {
+      for (Node& each : lane.nodes) {
+        each.first = first;
+        first += std::exchange(each.count, 0);
+      }
     }
     result_.events.resize(owner_of_link_.size());
     for (std::size_t i = 0; i < owner_of_link_.size(); ++i) {
-      Node& node = nodes_[owner_of_link_[i]];
-      result_.events[node.first + node.count++] = joined_.links[i].event;
+      Node& owner = node(owner_of_link_[i]);
+      result_.events[owner.first + owner.count++] = joined_.links[i].event;
     }
-    for (std::size_t i = 0; i < nodes_.size(); ++i) result_.lanes[lane_of_node_[i]].nodes.push_back(nodes_[i]);
     const auto earlier = [](const Node& a, const Node& b) { return a.time < b.time; };
     for (Lane& lane : result_.lanes) {
       if (!std::is_sorted(lane.nodes.begin(), lane.nodes.end(), earlier)) {
@@ -240,8 +251,7 @@ class Builder {
   Kinds<OpKind, op_kind> ops_;
   Kinds<KernelKind, kernel_kind> kernels_;
   std::vector<Context> context_;
-  std::vector<Node> nodes_;
-  std::vector<std::uint32_t> lane_of_node_;
+  std::vector<Place> places_;  // of nodes, until lanes are sorted
   std::vector<std::uint32_t> owner_of_link_;
   std::unordered_map<std::uint64_t, std::size_t> lane_index_;
   Nodes result_;

@@ -28,10 +28,10 @@ enum class Step : std::uint8_t {
   clamp,
   bias,  // adds a row
 };
-inline constexpr int kStepCount = 15;
+inline constexpr int kStepCount = 15;  // at most the bits of Steps
 
 using Steps = std::uint32_t;  // a set: bit 1 << Step
-constexpr Steps bit(Step step) { return Steps{1} << static_cast<int>(step); }
+constexpr Steps bit(Step step) { return Steps{1} << static_cast<unsigned>(step); }
 
 enum class OpClass : std::uint8_t {
   container,  // only its children work: aten::linear, annotations, compiled regions, autograd nodes

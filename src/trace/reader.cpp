@@ -21,6 +21,7 @@ namespace {
 
 // A record or a top-level value must fit into memory whole; what is longer counts as damage.
 constexpr std::size_t kLargestItem = std::size_t{64} << 20;
+constexpr std::size_t kSmallestBlock = 16;  // the first holds a byte order mark whole
 constexpr std::size_t kDamagesTold = 10;
 
 int thread_count(int asked) {
@@ -68,7 +69,7 @@ class Reader {
   bool more() {
     const auto kept = static_cast<std::size_t>(c_.end - c_.p);
     // As much again as is kept, so that a long record is not scanned many times.
-    TextBlock next(kept + std::max(options_.block, kept), text_.offset_of(c_.p));
+    TextBlock next(kept + std::max({options_.block, kept, kSmallestBlock}), text_.offset_of(c_.p));
     next.append(c_.p, c_.end);
     if (!ended_) ended_ = !next.fill(source_);
     text_ = std::move(next);
@@ -89,12 +90,12 @@ class Reader {
     Batch batch;
     const Stop stop = parser_.parse(c_, text_.offset_of(c_.p), batch);
     builder_.add(batch, progress_of(source_));
+    inside_ = stop == Stop::inside_record ? static_cast<std::int64_t>(text_.offset_of(c_.p)) : -1;
     if (stop == Stop::end_of_array) {
       place_ = bare_ ? Place::end : Place::members;
       closed_ = bare_;
       return;
     }
-    inside_ = stop == Stop::inside_record ? static_cast<std::int64_t>(text_.offset_of(c_.p)) : -1;
     if (static_cast<std::size_t>(c_.end - c_.p) > kLargestItem) {
       too_long();
       parser_.lose_place();
@@ -121,17 +122,25 @@ class Reader {
     const bool sound = place_ == Place::members && take_member();
     if (sound) return;
     if (place_ == Place::members && !c_.cut()) {
+      if (seen_events_) return abandon_tail();
       damages_.push_back({text_.offset_of(c_.p), *c_.p});
-      place_ = seen_events_ ? Place::end : Place::lost;
+      place_ = Place::lost;
     }
     c_.p = start;
     if (place_ == Place::lost && find_events()) return;
     if (place_ == Place::members && static_cast<std::size_t>(c_.end - c_.p) > kLargestItem) {
+      if (seen_events_) return abandon_tail();
       too_long();
-      place_ = seen_events_ ? Place::end : Place::lost;
+      place_ = Place::lost;
       return;
     }
     if (place_ != Place::end && !more()) place_ = Place::end;
+  }
+
+  void abandon_tail() {
+    warn(core::format("what is behind the events cannot be read, from {} on", at(text_.offset_of(c_.p))));
+    abandoned_ = true;
+    place_ = Place::end;
   }
 
   bool take_member() {
@@ -189,12 +198,6 @@ class Reader {
   }
 
   Result<Trace> conclude() {
-    if (bare_ && builder_.records() == 0) return refuse(problem_or("its JSON array holds no trace events"));
-    if (!bare_ && !seen_events_) {
-      return refuse(problem_or(closed_ ? std::string("its JSON has no array \"traceEvents\"")
-                                       : core::format("no array \"traceEvents\" before {}", end_text())));
-    }
-    tell_damages();
     if (closed_) {
       do c_.skip_space();
       while (c_.cut() && more());
@@ -203,9 +206,18 @@ class Reader {
                           at(text_.offset_of(c_.p))));
       }
     }
+    // To the end in any case: a checksum is there, and whether the file is cut.
+    do c_.p = c_.end;
+    while (more());
+    if (bare_ && builder_.records() == 0) return refuse(problem_or("its JSON array holds no trace events"));
+    if (!bare_ && !seen_events_) {
+      return refuse(problem_or(closed_ ? std::string("its JSON has no array \"traceEvents\"")
+                                       : core::format("no array \"traceEvents\" before {}", end_text())));
+    }
+    tell_damages();
     // A bare array may lack its end: the Chrome format says so.
     const std::string problem = source_.problem();
-    if (!problem.empty() || (!closed_ && (!bare_ || inside_ >= 0))) {
+    if (!problem.empty() || (!closed_ && !abandoned_ && (!bare_ || inside_ >= 0))) {
       std::string text = core::format("{}: the text ends at {}", problem.empty() ? "the file is cut" : problem,
                                       at(text_.offset_of(c_.end)));
       if (inside_ >= 0) text += core::format(", inside the record that begins at byte {}", inside_);
@@ -261,6 +273,7 @@ class Reader {
   bool bare_ = false;         // the text is an array of events
   bool seen_events_ = false;  // traceEvents has begun
   bool closed_ = false;       // the outermost value has ended
+  bool abandoned_ = false;    // what follows the events is damaged
   std::int64_t inside_ = -1;  // start of the record that the text's end cuts
   std::vector<Damage> damages_;
   std::vector<std::string> warnings_;

@@ -75,6 +75,20 @@ class TraceBuilder {
     trace_.device_args.back().graph_node = node;
     return *this;
   }
+  // A CUDA graph launched by one call: its kernels have that call's correlation.
+  TraceBuilder& launch_graph(const std::vector<std::string>& kernels) {
+    const std::int64_t correlation = call("cudaGraphLaunch");
+    for (const std::string& kernel : kernels) {
+      device_event(kernel, trace::Category::kernel, 1000, false);
+      trace_.device_args.back().correlation = correlation;
+    }
+    return *this;
+  }
+  // A launch or another call that runs nothing here: within a capture.
+  TraceBuilder& runtime(const std::string& name) {
+    call(name);
+    return *this;
+  }
   TraceBuilder& copy(const std::string& name = "Memcpy DtoD (Device -> Device)") {
     return device_event(name, trace::Category::memcpy, 500, !open_.empty());
   }
@@ -116,19 +130,25 @@ class TraceBuilder {
     return event;
   }
 
+  // A runtime call; returns its correlation.
+  std::int64_t call(const std::string& name) {
+    trace::Event event = host_event(name, trace::Category::runtime);
+    event.duration = 5;
+    event.args = static_cast<std::uint32_t>(trace_.runtime_args.size());
+    trace::RuntimeArgs args;
+    args.correlation = ++ids_;
+    trace_.runtime_args.push_back(args);
+    trace_.events.push_back(event);
+    return args.correlation;
+  }
+
   TraceBuilder& device_event(const std::string& name, trace::Category category, std::int64_t duration,
                              bool launched) {
     trace::DeviceArgs args;
     args.device = device_;
     args.stream = stream_;
     if (launched) {
-      trace::Event call = host_event("cudaLaunchKernel", trace::Category::runtime);
-      call.duration = 5;
-      call.args = static_cast<std::uint32_t>(trace_.runtime_args.size());
-      trace::RuntimeArgs call_args;
-      call_args.correlation = args.correlation = ++ids_;
-      trace_.runtime_args.push_back(call_args);
-      trace_.events.push_back(call);
+      args.correlation = call("cudaLaunchKernel");
       if (!open_.empty()) args.external_id = trace_.op_args[trace_.events[open_.back()].args].external_id;
     }
     trace::Event event;

@@ -109,11 +109,18 @@ TEST(TraceDamage, DamageBeforeTheEventsIsSkipped) {
 }
 
 TEST(TraceDamage, DamageAfterTheEventsLeavesThem) {
-  for (const char* tail : {R"(], "x": "a"b"})", R"(], 5})", R"(], "x"})"}) {
-    const Trace trace = trace_of(in_trace(op("a", 1) + tail));
-    EXPECT_EQ(names(trace), std::vector<std::string>{"a"});
-    ASSERT_FALSE(trace.warnings.empty()) << tail;
-    EXPECT_NE(trace.warnings[0].find("malformed JSON"), std::string::npos) << trace.warnings[0];
+  const std::string start = in_trace(op("a", 1));
+  const std::pair<const char*, std::size_t> tails[] = {{R"(], "x": "a"b"})", 11}, {R"(], 5})", 3}, {R"(], "x"})", 6}};
+  for (const auto& [tail, wrong_at] : tails) {
+    for (const std::size_t block : {std::size_t{5}, std::size_t{1} << 20}) {
+      ReadOptions options;
+      options.block = block;
+      const Trace trace = trace_of(start + tail, options);
+      EXPECT_EQ(names(trace), std::vector<std::string>{"a"});
+      EXPECT_EQ(trace.warnings,
+                std::vector<std::string>{core::format("what is behind the events cannot be read, from byte {} on",
+                                                      start.size() + wrong_at)});
+    }
   }
 }
 
@@ -127,6 +134,18 @@ TEST(TraceDamage, DeepNestingIsDamageNotACrash) {
     const Trace trace = trace_of(in_trace(core::format("{},{{\"args\":{{\"x\":{}", op("a", 1), deep)));
     EXPECT_EQ(names(trace), std::vector<std::string>{"a"});
     EXPECT_FALSE(trace.warnings.empty());
+  }
+}
+
+// A record that only the end of a block cut is not what the file's end cuts.
+TEST(TraceDamage, ACutBehindTheEventsIsInsideNoRecord) {
+  const std::string text = in_trace(op("a", 1)) + R"(], "traceName")";
+  for (const std::size_t block : {std::size_t{7}, text.size() + 1}) {
+    ReadOptions options;
+    options.block = block;
+    EXPECT_EQ(trace_of(text, options).warnings,
+              std::vector<std::string>{
+                  core::format("the file is cut: the text ends at byte {}; what came before was read", text.size())});
   }
 }
 

@@ -115,6 +115,61 @@ TEST(MatchKernels, AmbiguousStepsAreNoMlp) {
   EXPECT_TRUE(replay({kGemm, "triton_poi_fused_gelu_backward_3", kGemm}).instances.empty());
 }
 
+const std::vector<std::string>& layer() {
+  static const std::vector<std::string> kLayer = {kNorm, kGemm, kSilu, kGemm, kMul, kGemm};
+  return kLayer;
+}
+
+// The ops of that layer; run or, without kernels, recorded into a graph.
+void call_layer(TraceBuilder& b, bool run) {
+  const char* bf16 = R"(["c10::BFloat16","c10::BFloat16"])";
+  const auto op = [&](const std::string& name, const TraceBuilder::Shapes& dims, const char* kernel) {
+    b.open(name, dims, bf16);
+    if (run) b.launch(kernel);
+    if (!run) b.runtime("cudaLaunchKernel");
+    b.close();
+  };
+  op("aten::rms_norm", {{32, 64}}, kNorm);
+  op("aten::mm", {{32, 64}, {64, 256}}, kGemm);
+  op("aten::silu", {{32, 256}}, kSilu);
+  op("aten::mm", {{32, 64}, {64, 256}}, kGemm);
+  op("aten::mul", {{32, 256}, {32, 256}}, kMul);
+  op("aten::mm", {{32, 256}, {256, 64}}, kGemm);
+}
+
+TEST(MatchKernels, AReplayedGraphWithoutOps) {
+  TraceBuilder b;
+  for (int step = 0; step < 3; ++step) b.launch_graph(layer());
+  const Matches found = b.match();
+  ASSERT_EQ(found.instances.size(), 3u);
+  for (const Instance& i : found.instances) {
+    EXPECT_EQ(i.kind, "swiglu");
+    EXPECT_EQ(i.parts.size(), 5u);
+    expect_unknown_dims(i);
+  }
+}
+
+// Shapes come from the ops that the graph was recorded from, or that ran the same kernels before.
+TEST(MatchKernels, AReplayedGraphWhoseOpsAreKnown) {
+  for (const bool captured : {false, true}) {
+    TraceBuilder b;
+    if (captured) b.runtime("cudaStreamBeginCapture");
+    call_layer(b, !captured);
+    if (captured) b.runtime("cudaStreamEndCapture");
+    for (int step = 0; step < 2; ++step) b.launch_graph(layer());
+    const Matches found = b.match();
+    ASSERT_EQ(found.instances.size(), captured ? 2u : 3u);
+    for (const Instance& i : found.instances) {
+      EXPECT_EQ(i.kind, "swiglu");
+      EXPECT_EQ(i.parts.size(), 5u);
+      EXPECT_EQ(i.tokens, 32);
+      EXPECT_EQ(i.d_hidden, 256);
+    }
+    EXPECT_LT(found.instances.back().confidence, 0.9);
+    EXPECT_TRUE(found.warnings.empty()) << found.warnings.front();
+  }
+}
+
 TEST(MatchKernels, StreamsAndDevicesApart) {
   TraceBuilder b;
   for (const char* kernel : {kGemm, kGelu, kGemm}) {

@@ -160,6 +160,18 @@ TEST(MatchBackward, BySequenceNumbers) {
   EXPECT_EQ(count, 2u);
 }
 
+TEST(MatchBackward, OfACompiledGraphIsSaidToBeLeftOut) {
+  TraceBuilder b;
+  forward(b, 10);
+  node(b, 13, "CompiledFunctionBackward",
+       {{"aten::mm", {{32, 64}, {64, 256}}}, {"aten::mm", {{32, 256}, {256, 64}}}});
+  const Matches found = b.match();
+  EXPECT_EQ(found.instances.size(), 1u);
+  ASSERT_EQ(found.warnings.size(), 1u);
+  EXPECT_EQ(found.warnings[0],
+            "1 backward pass of compiled graphs was not searched for MLPs: one op holds the gradients of all layers");
+}
+
 TEST(MatchBackward, WithoutItsKernelsItIsLeftOutAndCounted) {
   TraceBuilder b;
   forward(b, 10);
