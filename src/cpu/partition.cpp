@@ -9,7 +9,7 @@ RowBlocks row_blocks(std::int64_t tokens, const RowBlocking& blocking) {
       static_cast<std::int64_t>(blocking.cache_bytes / std::max<std::size_t>(1, blocking.row_bytes));
   const std::int64_t most = std::clamp<std::int64_t>(by_cache, 8 * tile, 32 * tile);
   const std::int64_t threads = std::min<std::int64_t>(blocking.threads, ceil_div(tokens, tile));
-  std::int64_t blocks = std::max(ceil_div(tokens, most), threads);
+  std::int64_t blocks = std::max({ceil_div(tokens, most), threads, std::int64_t{1}});
   if (blocks < kEven * threads) blocks = ceil_div(blocks, threads) * threads;
   const Split rows(ceil_div(tokens, blocking.unit), blocks);
   return {rows, blocking.unit, tokens, static_cast<int>(std::min<std::int64_t>(blocking.threads, rows.parts()))};
