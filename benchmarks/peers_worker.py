@@ -26,7 +26,7 @@ class _Group:
         self.longest_tuning = 0.0
 
     def cell(self, tokens: int) -> dict[str, Any]:
-        from fusedmlp.compare import relative_error
+        from fusedmlp.agreement import relative_error
         from fusedmlp.limits import limit
         from fusedmlp.profile_timing import measure
 

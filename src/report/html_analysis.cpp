@@ -39,8 +39,9 @@ std::string link(const MlpRow& row, std::size_t index) {
   return index < kArticles ? core::format("<a href=\"#mlp-{}\">{}</a>", index + 1, name) : name;
 }
 
-std::string table_row(const MlpRow& row, std::size_t index) {
-  const auto saving = saving_us(row);
+std::string table_row(const Analysis& analysis, std::size_t index) {
+  const MlpRow& row = analysis.mlps[index];
+  const auto saving = saving_us(analysis, row);
   std::string saved = "-";
   if (saving && *saving > 0) saved = time_text(*saving);
   return core::format("<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}</th>", link(row, index)) +
@@ -182,7 +183,8 @@ std::string tiles(const Analysis& analysis) {
   const bool gpu = analysis.device.has_value();
   out += tile("Fusing would save",
               analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us) : "nothing",
-              analysis.predicted_saving_us > 0 && analysis.gpu_span_us > 0
+              analysis.used.target ? "on " + analysis.used.name
+              : analysis.predicted_saving_us > 0 && analysis.gpu_span_us > 0
                   ? share_text(analysis.predicted_saving_us, analysis.gpu_span_us) + " of the traced span"
                   : "by the predictions made");
   out +=
@@ -232,7 +234,7 @@ std::string mlp_table(const Analysis& analysis) {
       "class=\"num\">Fused"
       "</th><th role=\"columnheader\" scope=\"col\" class=\"num\">Saves in all</th><th role=\"columnheader\" "
       "scope=\"col\">Verdict</th></tr></thead><tbody role=\"rowgroup\">\n";
-  for (std::size_t i = 0; i < analysis.mlps.size(); ++i) out += table_row(analysis.mlps[i], i);
+  for (std::size_t i = 0; i < analysis.mlps.size(); ++i) out += table_row(analysis, i);
   return out + "</tbody></table></div>\n";
 }
 
