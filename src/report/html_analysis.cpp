@@ -85,8 +85,8 @@ std::string kernel_row(const MlpRow& row, std::size_t index) {
   const std::string what = kernel.decoded.empty() ? "<em>Name not known</em>" : words(kernel.decoded);
   return core::format(
              "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><span class=\"chip {}\" aria-hidden=\"true\">"
-             "</span>{} {}</th><td role=\"cell\">{}<br><code>{}</code></td>",
-             role_class(row, kernel), index + 1, role_text(row, kernel), what, escape(kernel.name)) +
+             "</span>{} {}</th><td role=\"cell\">{}<br>{}</td>",
+             role_class(row, kernel), index + 1, role_text(row, kernel), what, raw_name(kernel.name)) +
          cell("Start", words(time_text(kernel.start_us))) + cell("Time", words(time_text(kernel.us))) +
          cell("Idle before", words(time_text(kernel.gap_us))) +
          cell("Occupancy", kernel.occupancy ? core::format("{:.0f} %", 100 * *kernel.occupancy) : "-") +
@@ -279,8 +279,9 @@ std::string totals_table(const Analysis& analysis) {
   for (std::size_t i = 0; i < std::min(kTotals, analysis.totals.size()); ++i) {
     const NameTotal& total = analysis.totals[i];
     const std::string what = total.decoded.empty() ? "" : words(total.decoded) + "<br>";
-    out += core::format("<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}<code>{}</code></th>", what,
-                        escape(total.name)) +
+    out += core::format(
+               "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}{}</th>", what,
+               total.decoded.empty() ? core::format("<code>{}</code>", escape(total.name)) : raw_name(total.name)) +
            cell("Times", count_text(total.count)) + cell("Time in all", words(time_text(total.us))) +
            cell("Share", share_text(total.us, all)) + "</tr>\n";
   }

@@ -143,11 +143,12 @@ std::string changes_table(const Comparison& comparison, const std::string& a, co
     std::string how = what;
     if (how.empty()) how = words(core::format("{} \u2192 {}", time_text(change.us_a), time_text(change.us_b)));
     out += core::format(
-        "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}<code>{}</code></th><td role=\"cell\" "
+        "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}{}</th><td role=\"cell\" "
         "class=\"num\" data-label=\"{}\"><span>{}</span></td><td role=\"cell\" class=\"num\" "
         "data-label=\"{}\"><span>{}</span></td><td role=\"cell\" data-label=\"Change\"><span>{}</span></td>"
         "</tr>\n",
-        decoded.empty() ? "" : words(decoded) + "<br>", escape(change.name), escape(a),
+        decoded.empty() ? "" : words(decoded) + "<br>",
+        decoded.empty() ? core::format("<code>{}</code>", escape(change.name)) : raw_name(change.name), escape(a),
         count_and_time(change.count_a, change.us_a), escape(b), count_and_time(change.count_b, change.us_b), how);
   }
   return out + "</tbody></table></div>\n";

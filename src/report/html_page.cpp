@@ -100,6 +100,13 @@ std::string tile(std::string_view label, std::string_view value, std::string_vie
       words(label), words(value), words(note));
 }
 
+std::string raw_name(std::string_view name) {
+  constexpr std::size_t kShort = 80;
+  const std::string code = core::format("<code>{}</code>", escape(name));
+  if (name.size() <= kShort) return code;
+  return core::format("<details><summary>Name in the trace</summary>{}</details>", code);
+}
+
 std::string paragraphs(const std::vector<std::string>& sentences) {
   std::string out;
   for (const std::string& sentence : sentences) out += core::format("<p>{}</p>\n", words(sentence));

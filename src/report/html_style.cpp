@@ -42,7 +42,9 @@ h2{font-size:1.4rem;letter-spacing:-.012em;margin:0 0 .35rem}
 h2+p{margin-top:0}
 .about code{white-space:nowrap}
 .about{color:var(--soft);max-width:68ch;margin:.1rem 0 1.1rem}
-th,td,dd,p,summary{overflow-wrap:anywhere}
+th,td,dd,p,summary{overflow-wrap:break-word}
+td details{margin:0}
+td summary,th summary{font-weight:400;font-size:.88rem;padding:0}
 h1,h3,caption{overflow-wrap:anywhere}
 h3{font-size:1.1rem;margin:0;letter-spacing:-.005em;overflow-wrap:anywhere}
 h4{font-size:.95rem;margin:1.4rem 0 .5rem}
@@ -140,11 +142,11 @@ footer{border-top:1px solid var(--line);color:var(--soft);font-size:.88rem;paddi
 table.stack,table.stack tbody,table.stack tr,table.stack td,table.stack th{display:block}
 table.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 table.stack caption{display:block}
-table.stack tr{display:grid;grid-template-columns:1fr 1fr;gap:0 1.5rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
+table.stack tr{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:0 1.5rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
 table.stack th,table.stack td:not([data-label]){grid-column:1/-1}
 table.stack td:has(.badge){grid-column:1/-1}
 table.stack tbody tr:last-child{border-bottom:0}
-table.stack td,table.stack th{border:0;padding:.12rem 0;text-align:left;white-space:normal}
+table.stack td,table.stack th{overflow-wrap:anywhere;border:0;padding:.12rem 0;text-align:left;white-space:normal}
 table.stack td[data-label]{display:flex;justify-content:space-between;gap:1rem}
 table.stack td[data-label]::before{content:attr(data-label);color:var(--soft);font-weight:400}
 table.stack td[data-label]>*{text-align:right}}
