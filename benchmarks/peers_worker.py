@@ -27,7 +27,7 @@ class _Group:
         self.longest_tuning = 0.0
 
     def cell(self, tokens: int) -> dict[str, Any]:
-        from fusedmlp.compare import relative_error
+        from fusedmlp.agreement import relative_error
         from fusedmlp.profile_timing import measure
 
         torch, job = self.torch, self.job

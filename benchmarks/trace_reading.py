@@ -203,9 +203,11 @@ def _made_with(options: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "script": "benchmarks/trace_reading.py",
-        "command": "python benchmarks/trace_reading.py --peers PYTHON"
-        if options.peers
-        else "python benchmarks/trace_reading.py",
+        # Without paths: they are of this machine.
+        "command": " ".join(
+            ["python benchmarks/trace_reading.py", *(a for a in sys.argv[1:] if "/" not in a)]
+        ),
+        "load_average": round(os.getloadavg()[0], 1),
         "sizes_mib": {"plain": options.size, "packed": options.packed_size, "peers": options.peer_size},
         "trace": options.trace.name,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -103,6 +103,7 @@ struct AnalyzedDevice {
   std::optional<double> peak_flops;      // dense bf16, FLOP/s
   std::optional<double> peak_bandwidth;  // bytes/s
   std::string basis;                     // "table", "estimated from ...", "given", "unknown"
+  bool target = false;  // asked for: limits and predictions are of another device than the one traced
 };
 
 struct Analysis {

@@ -30,6 +30,25 @@ char* fusedmlp_explain_json(const char* spec, int64_t tokens, const char* device
  *   "fastest":..,"predicted":..,"us":{"cpu.columns":..}}],"written":"PATH"|null,"moved_aside":""} */
 char* fusedmlp_tune_json(const char* request);
 
+/* A trace of torch.profiler, .json or .json.gz: {"ok":true,"analysis":{"schema":"fusedmlp-analysis-1",...}}.
+ * options is NULL or an object: {"target":"H100","peak_flops":..,"peak_bandwidth":..,"python_functions":false}. */
+char* fusedmlp_analyze_json(const char* path, const char* options);
+
+/* An analysis (that object) laid out: {"ok":true,"text":".."} or {"ok":true,"html":".."}.
+ * options is NULL or an object: {"width":80,"color":false}. */
+char* fusedmlp_analysis_text(const char* analysis, const char* options);
+char* fusedmlp_analysis_html(const char* analysis);
+
+/* Two analyses, before and after: {"ok":true,"comparison":{"schema":"fusedmlp-comparison-1",...}}; as text. */
+char* fusedmlp_compare_json(const char* a, const char* b);
+char* fusedmlp_compare_text(const char* a, const char* b, const char* options);
+/* One page for an array of two or more analyses; the first is what the others are compared with. */
+char* fusedmlp_compare_html(const char* analyses);
+
+/* {"ok":true,"name":"..","words":".."|null,"certain":"..","family":".."}; words is null for a name that is not known,
+ * and certain what can be said of it still. */
+char* fusedmlp_explain_kernel_json(const char* name);
+
 #ifdef __cplusplus
 }
 #endif

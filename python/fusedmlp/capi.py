@@ -26,8 +26,18 @@ CORE.fusedmlp_info_json.restype = ctypes.c_void_p
 CORE.fusedmlp_info_json.argtypes = []
 CORE.fusedmlp_explain_json.restype = ctypes.c_void_p
 CORE.fusedmlp_explain_json.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p]
-CORE.fusedmlp_tune_json.restype = ctypes.c_void_p
-CORE.fusedmlp_tune_json.argtypes = [ctypes.c_char_p]
+for _name, _texts in {
+    "fusedmlp_tune_json": 1,
+    "fusedmlp_analyze_json": 2,
+    "fusedmlp_analysis_text": 2,
+    "fusedmlp_analysis_html": 1,
+    "fusedmlp_compare_json": 2,
+    "fusedmlp_compare_text": 3,
+    "fusedmlp_compare_html": 1,
+    "fusedmlp_explain_kernel_json": 1,
+}.items():
+    getattr(CORE, _name).restype = ctypes.c_void_p
+    getattr(CORE, _name).argtypes = [ctypes.c_char_p] * _texts
 
 
 def _call(function: Any, *arguments: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import capi
-from .compare import sentence_embeddings
+from .agreement import sentence_embeddings
 from .modules import FusedMLP
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

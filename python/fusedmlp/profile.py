@@ -12,6 +12,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import nn
 
+from .analyze import analyze, page_of
 from .limits import environment
 from .models import Case, call_arguments
 from .profile_ops import write_text
@@ -25,6 +26,7 @@ class ProfileResult:
 
     environment: dict[str, Any]
     runs: list[dict[str, Any]]
+    report: Optional[Path] = None  # the page made of the traces
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as profile.json holds them. Times in microseconds, bytes modelled where named so."""
@@ -100,7 +102,8 @@ def profile(
     device, a CPU or a CUDA GPU. There launches are counted from kernels and times are CUDA events'.
     repeats: how often each variant is timed, interleaved. None: as often as fits into `seconds` for the slowest
     variant, 3 to 50 times. compile=False leaves torch.compile out. out: a folder for eager.trace.json,
-    compiled.trace.json, fused.trace.json, profile.json and profile.txt. progress: a line on stderr.
+    compiled.trace.json, fused.trace.json, report.html (those traces analysed and compared), profile.json and
+    profile.txt. progress: a line on stderr.
 
     The model runs in evaluation mode and without gradients; its training flags are put back afterwards. What the
     model raises in eager mode is raised here; a failure of the other variants is a row of the table.
@@ -140,4 +143,14 @@ def profile_cases(cases: list[Case], options: Options, progress: bool = False) -
     result = ProfileResult(environment(torch.get_num_threads()), runs)
     if options.out is not None:
         result.save(options.out)
+        result.report = write_report(options.out, runs[-1]["traces"])
     return result
+
+
+def write_report(folder: Path, traces: list[str]) -> Optional[Path]:
+    """report.html: the MLPs of the first trace, and what the others changed about them. None where there is none."""
+    if not traces:
+        return None
+    path = folder / "report.html"
+    write_text(path, page_of([analyze(folder / name) for name in traces]))
+    return path

@@ -20,7 +20,8 @@ examples:
   python -m fusedmlp profile --model my_model.py:make           make() returns (model, inputs)
 
 Files written to --out: eager.trace.json, compiled.trace.json, fused.trace.json (open them in ui.perfetto.dev or
-chrome://tracing; of the last token count where there are several), profile.json, profile.txt.
+chrome://tracing; of the last token count where there are several), report.html (those traces analysed and
+compared), profile.json, profile.txt.
 """
 
 
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for traces, profile.json, profile.txt (default: out/MODEL)",
+        help="folder for traces, report.html, profile.json, profile.txt (default: out/MODEL)",
     )
     add(
         "--json", metavar="FILE", help="also write the JSON here; '-' is stdout, and the table goes to stderr"
@@ -147,11 +148,12 @@ def _profile(options: argparse.Namespace) -> int:
         first = next((line for line in str(error).splitlines() if line.strip()), "no message")
         raise ModelError(f"model: {options.model} does not run: {type(error).__name__}: {first}") from error
     text = json.dumps(result.to_dict(), indent=2)
+    table = f"{result}" if result.report is None else f"{result}\n\nreport: {result.report}"
     if options.json == "-":
-        print(result, file=sys.stderr)
+        print(table, file=sys.stderr)
         print(text)
     else:
-        print(result)
+        print(table)
         if options.json is not None:
             write_text(Path(options.json), text + "\n")
     print(f"\nfiles in {folder}: {', '.join(sorted(_written(result, folder)))}", file=sys.stderr)
@@ -160,4 +162,5 @@ def _profile(options: argparse.Namespace) -> int:
 
 def _written(result: object, folder: Path) -> list[str]:
     traces = [name for run in result.runs for name in run["traces"]]
-    return [*traces, "profile.json", "profile.txt"]
+    report = [] if result.report is None else [result.report.name]
+    return [*traces, *report, "profile.json", "profile.txt"]

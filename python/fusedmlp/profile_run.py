@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import capi
-from .compare import cosines, relative_error, sample_rows, tensors_of
+from .agreement import cosines, relative_error, sample_rows, tensors_of
 from .fuse import fuse, unfuse
 from .fuse_classes import is_fused
 from .limits import cores, limit
@@ -122,6 +122,7 @@ class _Run:
         if self.options.out is not None:
             for name in TRACED:  # of an earlier run: one that is not made again would pass for one of this
                 (self.options.out / f"{name}.trace.json").unlink(missing_ok=True)
+            (self.options.out / "report.html").unlink(missing_ok=True)
         for variant in self.variants:
             self._warm_up(variant)
         self.progress.stage("counting operations and recording traces")

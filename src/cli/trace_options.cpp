@@ -58,8 +58,7 @@ Analysis read(const std::string& path, const TraceOptions& options) {
   Result<Analysis> result = analyze(path, how);
   progress("");
   const std::string& argument = result.status().argument();
-  // The file is named in front; the options of this name are.
-  if (!result && argument == "path") throw Failure(core::format("{}: {}", path, result.status().message()));
+  if (!result && argument == "path") throw Failure(result.status().message());  // names the file
   if (!result && (argument == "target" || argument == "peak_flops" || argument == "peak_bandwidth")) {
     std::string option = "--" + argument;
     for (char& c : option) c = c == '_' ? '-' : c;

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/c_api_json.h"
+#include "core/answer.h"
 #include "core/device.h"
 #include "core/dispatch.h"
 #include "fusedmlp/fusedmlp.h"

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "core/c_api_json.h"
+#include "core/answer.h"
 #include "core/device.h"
 #include "core/format.h"
 #include "core/text.h"

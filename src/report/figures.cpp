@@ -34,8 +34,8 @@ double now_us(const MlpRow& row) {
 
 double total_us(const MlpRow& row) { return static_cast<double>(row.instances) * row.us_per_instance; }
 
-std::optional<double> saving_us(const MlpRow& row) {
-  if (!row.predicted_us) return std::nullopt;
+std::optional<double> saving_us(const Analysis& analysis, const MlpRow& row) {
+  if (!row.predicted_us || analysis.used.target) return std::nullopt;
   return static_cast<double>(row.instances) * (now_us(row) - *row.predicted_us);
 }
 

@@ -15,8 +15,9 @@ double now_us(const MlpRow& row);
 // Of all instances.
 double total_us(const MlpRow& row);
 
-// now - predicted over all instances; empty without a prediction. Negative: fused is slower.
-std::optional<double> saving_us(const MlpRow& row);
+// now - predicted over all instances; empty without a prediction, and for another device than the traced one.
+// Negative: fused is slower.
+std::optional<double> saving_us(const Analysis& analysis, const MlpRow& row);
 
 // Arithmetic of an instance: 2 a multiply-add of every product; twice that in the backward pass, where each product
 // has a gradient for its input and one for its weights. With experts, every token visits top_k of them.

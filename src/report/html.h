@@ -32,6 +32,8 @@ std::string short_name(std::string_view path);
 
 std::string verdict_badge(const MlpRow& row);
 std::string tile(std::string_view label, std::string_view value, std::string_view note);
+// A kernel's name as in the trace; a long one folded away.
+std::string raw_name(std::string_view name);
 std::string paragraphs(const std::vector<std::string>& sentences);
 
 // Rows that get a part of their own.

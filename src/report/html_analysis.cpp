@@ -39,8 +39,9 @@ std::string link(const MlpRow& row, std::size_t index) {
   return index < kArticles ? core::format("<a href=\"#mlp-{}\">{}</a>", index + 1, name) : name;
 }
 
-std::string table_row(const MlpRow& row, std::size_t index) {
-  const auto saving = saving_us(row);
+std::string table_row(const Analysis& analysis, std::size_t index) {
+  const MlpRow& row = analysis.mlps[index];
+  const auto saving = saving_us(analysis, row);
   std::string saved = "-";
   if (saving && *saving > 0) saved = time_text(*saving);
   return core::format("<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}</th>", link(row, index)) +
@@ -84,8 +85,8 @@ std::string kernel_row(const MlpRow& row, std::size_t index) {
   const std::string what = kernel.decoded.empty() ? "<em>Name not known</em>" : words(kernel.decoded);
   return core::format(
              "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><span class=\"chip {}\" aria-hidden=\"true\">"
-             "</span>{} {}</th><td role=\"cell\">{}<br><code>{}</code></td>",
-             role_class(row, kernel), index + 1, role_text(row, kernel), what, escape(kernel.name)) +
+             "</span>{} {}</th><td role=\"cell\">{}<br>{}</td>",
+             role_class(row, kernel), index + 1, role_text(row, kernel), what, raw_name(kernel.name)) +
          cell("Start", words(time_text(kernel.start_us))) + cell("Time", words(time_text(kernel.us))) +
          cell("Idle before", words(time_text(kernel.gap_us))) +
          cell("Occupancy", kernel.occupancy ? core::format("{:.0f} %", 100 * *kernel.occupancy) : "-") +
@@ -182,7 +183,8 @@ std::string tiles(const Analysis& analysis) {
   const bool gpu = analysis.device.has_value();
   out += tile("Fusing would save",
               analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us) : "nothing",
-              analysis.predicted_saving_us > 0 && analysis.gpu_span_us > 0
+              analysis.used.target ? "on " + analysis.used.name
+              : analysis.predicted_saving_us > 0 && analysis.gpu_span_us > 0
                   ? share_text(analysis.predicted_saving_us, analysis.gpu_span_us) + " of the traced span"
                   : "by the predictions made");
   out +=
@@ -232,7 +234,7 @@ std::string mlp_table(const Analysis& analysis) {
       "class=\"num\">Fused"
       "</th><th role=\"columnheader\" scope=\"col\" class=\"num\">Saves in all</th><th role=\"columnheader\" "
       "scope=\"col\">Verdict</th></tr></thead><tbody role=\"rowgroup\">\n";
-  for (std::size_t i = 0; i < analysis.mlps.size(); ++i) out += table_row(analysis.mlps[i], i);
+  for (std::size_t i = 0; i < analysis.mlps.size(); ++i) out += table_row(analysis, i);
   return out + "</tbody></table></div>\n";
 }
 
@@ -277,8 +279,9 @@ std::string totals_table(const Analysis& analysis) {
   for (std::size_t i = 0; i < std::min(kTotals, analysis.totals.size()); ++i) {
     const NameTotal& total = analysis.totals[i];
     const std::string what = total.decoded.empty() ? "" : words(total.decoded) + "<br>";
-    out += core::format("<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}<code>{}</code></th>", what,
-                        escape(total.name)) +
+    out += core::format(
+               "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}{}</th>", what,
+               total.decoded.empty() ? core::format("<code>{}</code>", escape(total.name)) : raw_name(total.name)) +
            cell("Times", count_text(total.count)) + cell("Time in all", words(time_text(total.us))) +
            cell("Share", share_text(total.us, all)) + "</tr>\n";
   }

@@ -6,6 +6,7 @@
 #include "report/figures.h"
 #include "report/html.h"
 #include "report/wording.h"
+#include "trace/kernel_name.h"
 
 namespace fusedmlp {
 namespace report {
@@ -137,16 +138,18 @@ std::string changes_table(const Comparison& comparison, const std::string& a, co
       escape(a), escape(b));
   for (std::size_t i = 0; i < std::min(kChanges, comparison.kernels.size()); ++i) {
     const KernelChange& change = comparison.kernels[i];
+    const std::string decoded = trace::decode(change.name).words;
     const char* what = change.count_a == 0 ? "came" : change.count_b == 0 ? "went" : "";
     std::string how = what;
     if (how.empty()) how = words(core::format("{} \u2192 {}", time_text(change.us_a), time_text(change.us_b)));
     out += core::format(
-        "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><code>{}</code></th><td role=\"cell\" "
+        "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">{}{}</th><td role=\"cell\" "
         "class=\"num\" data-label=\"{}\"><span>{}</span></td><td role=\"cell\" class=\"num\" "
         "data-label=\"{}\"><span>{}</span></td><td role=\"cell\" data-label=\"Change\"><span>{}</span></td>"
         "</tr>\n",
-        escape(change.name), escape(a), count_and_time(change.count_a, change.us_a), escape(b),
-        count_and_time(change.count_b, change.us_b), how);
+        decoded.empty() ? "" : words(decoded) + "<br>",
+        decoded.empty() ? core::format("<code>{}</code>", escape(change.name)) : raw_name(change.name), escape(a),
+        count_and_time(change.count_a, change.us_a), escape(b), count_and_time(change.count_b, change.us_b), how);
   }
   return out + "</tbody></table></div>\n";
 }

@@ -84,8 +84,13 @@ std::string document(std::string_view headline, std::string_view subject, std::s
 }
 
 std::string verdict_badge(const MlpRow& row) {
-  return row.verdict == Verdict::fuse ? "<span class=\"badge fuse\">\u2713 Fuse</span>"
-                                      : "<span class=\"badge leave\">\u2013 Leave as it is</span>";
+  switch (call_of(row)) {
+    case Call::fuse: return "<span class=\"badge fuse\">\u2713 Fuse</span>";
+    case Call::fused_already: return "<span class=\"badge fuse\">\u2713 Fused already</span>";
+    case Call::leave: return "<span class=\"badge leave\">\u2013 Leave as it is</span>";
+    case Call::unknown: break;
+  }
+  return "<span class=\"badge unknown\">? Not predicted</span>";
 }
 
 std::string tile(std::string_view label, std::string_view value, std::string_view note) {
@@ -93,6 +98,13 @@ std::string tile(std::string_view label, std::string_view value, std::string_vie
       "<div class=\"tile\"><dt>{}</dt><dd><div class=\"value\">{}</div><div class=\"note\">{}</div></dd>"
       "</div>\n",
       words(label), words(value), words(note));
+}
+
+std::string raw_name(std::string_view name) {
+  constexpr std::size_t kShort = 80;
+  const std::string code = core::format("<code>{}</code>", escape(name));
+  if (name.size() <= kShort) return code;
+  return core::format("<details><summary>Name in the trace</summary>{}</details>", code);
 }
 
 std::string paragraphs(const std::vector<std::string>& sentences) {

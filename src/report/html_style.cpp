@@ -31,8 +31,8 @@ font-weight:700;max-width:24ch;text-wrap:balance}
 .subject{margin:0;color:var(--soft);overflow-wrap:anywhere}
 .lead{max-width:68ch;margin:1.25rem 0 0}
 .lead p{margin:.2rem 0}
-nav{position:sticky;top:0;z-index:5;background:color-mix(in srgb,var(--page) 92%,transparent);
-backdrop-filter:blur(8px);border-bottom:1px solid var(--line)}
+nav{position:sticky;top:0;z-index:5;background:var(--page);
+border-bottom:1px solid var(--line)}
 nav ul{display:flex;gap:.25rem;list-style:none;margin:0 auto;padding:.35rem 1rem;max-width:70rem;overflow-x:auto}
 nav a{display:block;padding:.4rem .65rem;border-radius:8px;text-decoration:none;color:var(--soft);font-size:.92rem;
 white-space:nowrap}
@@ -40,7 +40,12 @@ nav a:hover{background:var(--wash);color:var(--ink)}
 section{margin:2.75rem 0}
 h2{font-size:1.4rem;letter-spacing:-.012em;margin:0 0 .35rem}
 h2+p{margin-top:0}
+.about code{white-space:nowrap}
 .about{color:var(--soft);max-width:68ch;margin:.1rem 0 1.1rem}
+th,td,dd,p,summary{overflow-wrap:break-word}
+td details{margin:0}
+td summary,th summary{font-weight:400;font-size:.88rem;padding:0}
+h1,h3,caption{overflow-wrap:anywhere}
 h3{font-size:1.1rem;margin:0;letter-spacing:-.005em;overflow-wrap:anywhere}
 h4{font-size:.95rem;margin:1.4rem 0 .5rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:1.25rem;box-shadow:var(--shadow);
@@ -54,6 +59,7 @@ box-shadow:var(--shadow);margin:0}
 .tile .note{color:var(--soft);font-size:.86rem}
 .badge{display:inline-block;border-radius:99px;padding:.1rem .65rem;font-size:.85rem;font-weight:620;white-space:nowrap}
 .badge.fuse{background:var(--good-wash);color:var(--good)}
+.badge.unknown{background:var(--wash);color:var(--soft)}
 .badge.leave{background:var(--hold-wash);color:var(--hold)}
 .advice{list-style:none;margin:0;padding:0}
 .advice li{padding:.8rem 0;border-top:1px solid var(--line)}
@@ -117,8 +123,9 @@ color:var(--soft)}
 .mark{fill:var(--ink);font-weight:650;paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 details{margin:.9rem 0 0}
 summary{cursor:pointer;color:var(--accent);font-weight:560;padding:.25rem 0}
-.pair{display:grid;grid-template-columns:auto 1fr;gap:.6rem .9rem;align-items:start;margin:.6rem 0 1rem}
-.pair>b{padding-top:.55rem}
+.pair{display:grid;grid-template-columns:minmax(4rem,auto) minmax(60%,1fr);gap:.6rem .9rem;align-items:start;margin:.6rem 0 1rem}
+.pair>b{padding-top:.55rem;overflow-wrap:anywhere}
+.pair>div{min-width:0}
 .better{color:var(--good);font-weight:620}
 .worse{color:var(--warn);font-weight:620}
 dl.terms{display:grid;gap:.8rem;margin:0}
@@ -130,15 +137,16 @@ footer{border-top:1px solid var(--line);color:var(--soft);font-size:.88rem;paddi
 .wrap{padding:0 1rem}header{padding-top:1.75rem}.card{padding:1rem}
 .tiles{grid-template-columns:1fr 1fr;gap:.6rem}.tile{padding:.7rem .85rem}.tile .value{font-size:1.35rem}
 .bars .row{grid-template-columns:1fr auto}.bars .bar,.bars .parts{grid-column:1/-1}.bars .bar{grid-row:2}
+.pair{grid-template-columns:minmax(0,1fr);gap:.1rem}
 .on.long{display:none}.on.short{display:inline}
 table.stack,table.stack tbody,table.stack tr,table.stack td,table.stack th{display:block}
 table.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 table.stack caption{display:block}
-table.stack tr{display:grid;grid-template-columns:1fr 1fr;gap:0 1.5rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
+table.stack tr{display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:0 1.5rem;padding:.7rem 0;border-bottom:1px solid var(--line)}
 table.stack th,table.stack td:not([data-label]){grid-column:1/-1}
 table.stack td:has(.badge){grid-column:1/-1}
 table.stack tbody tr:last-child{border-bottom:0}
-table.stack td,table.stack th{border:0;padding:.12rem 0;text-align:left;white-space:normal}
+table.stack td,table.stack th{overflow-wrap:anywhere;border:0;padding:.12rem 0;text-align:left;white-space:normal}
 table.stack td[data-label]{display:flex;justify-content:space-between;gap:1rem}
 table.stack td[data-label]::before{content:attr(data-label);color:var(--soft);font-weight:400}
 table.stack td[data-label]>*{text-align:right}}

@@ -1,6 +1,7 @@
 // JSON members that hold text and numbers of a trace.
 #pragma once
 
+#include <rapidjson/document.h>
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
 
@@ -52,6 +53,9 @@ class Json {
  private:
   rapidjson::PrettyWriter<JsonBuffer> writer_;
 };
+
+// An analysis out of its object; throws std::invalid_argument with what is wrong in words.
+Analysis read_analysis_object(const rapidjson::Value& value);
 
 // The objects of the schemas, as values.
 void put_analysis(Json& json, const Analysis& analysis);

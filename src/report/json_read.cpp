@@ -14,10 +14,8 @@
 namespace fusedmlp {
 namespace {
 
-// Ends the reading with this message; caught in read_analysis.
-struct Wrong : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+// Ends the reading with this message; caught where the document was parsed.
+using Wrong = std::invalid_argument;
 
 using Value = rapidjson::Value;
 
@@ -199,6 +197,7 @@ Analysis read_all(const Object& root) {
     used.read("peak_flops", out.used.peak_flops);
     used.read("peak_bandwidth", out.used.peak_bandwidth);
     used.read("basis", out.used.basis);
+    used.read("target", out.used.target);
   }
   const Object summary = root.member("summary");
   summary.read("gpu_busy_us", out.gpu_busy_us);
@@ -227,6 +226,16 @@ Result<Analysis> refuse(std::string message) {
 
 }  // namespace
 
+Analysis report::read_analysis_object(const rapidjson::Value& value) {
+  const Object root(value, "analysis");
+  std::string schema;
+  root.read("schema", schema);
+  if (schema != kAnalysisSchema) {
+    throw Wrong(core::format("has the schema {}, accepted: \"{}\"", core::quoted(schema), kAnalysisSchema));
+  }
+  return read_all(root);
+}
+
 inline namespace v0 {
 
 Result<Analysis> read_analysis(std::string_view json) {
@@ -240,14 +249,7 @@ Result<Analysis> read_analysis(std::string_view json) {
                                  document.GetErrorOffset()));
     }
     try {
-      const Object root(document, "analysis");
-      std::string schema;
-      root.read("schema", schema);
-      if (schema != report::kAnalysisSchema) {
-        return refuse(
-            core::format("has the schema {}, accepted: \"{}\"", core::quoted(schema), report::kAnalysisSchema));
-      }
-      return read_all(root);
+      return report::read_analysis_object(document);
     } catch (const Wrong& wrong) {
       return refuse(wrong.what());
     }

@@ -139,6 +139,7 @@ void put_head(Json& json, const Analysis& analysis) {
   json.put("peak_flops", analysis.used.peak_flops);
   json.put("peak_bandwidth", analysis.used.peak_bandwidth);
   json.put("basis", analysis.used.basis);
+  json.put("target", analysis.used.target);
   json.end_object();
   put_summary(json, analysis);
 }

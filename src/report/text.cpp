@@ -7,6 +7,7 @@
 #include "report/figures.h"
 #include "report/text.h"
 #include "report/wording.h"
+#include "trace/kernel_name.h"
 
 namespace fusedmlp {
 inline namespace v0 {
@@ -20,6 +21,16 @@ using report::Style;
 constexpr int kWide = 104;
 
 std::string tokens_text(const MlpRow& row) { return row.tokens ? core::format("{}", *row.tokens) : "?"; }
+
+const char* call_text(report::Call call, bool wide) {
+  switch (call) {
+    case report::Call::fuse: return "fuse";
+    case report::Call::leave: return wide ? "do not fuse" : "leave";
+    case report::Call::fused_already: return "fused";
+    case report::Call::unknown: return wide ? "not predicted" : "?";
+  }
+  return "?";
+}
 
 void put_rows(report::Page& page, const Analysis& analysis) {
   const bool wide = page.width() >= kWide;
@@ -46,10 +57,7 @@ void put_rows(report::Page& page, const Analysis& analysis) {
                     {report::time_text(row.gap_us_per_instance)},
                     {row.regime ? to_string(*row.regime) : "?"},
                     {report::time_text(row.predicted_us)},
-                    {fuse   ? "fuse"
-                     : wide ? "do not fuse"
-                            : "leave",
-                     fuse ? Style::good : Style::plain}});
+                    {call_text(report::call_of(row), wide), fuse ? Style::good : Style::plain}});
   }
   using enum Align;
   page.table(rows, {right, left, right, right, right, right, right, left, right, left}, 1);
@@ -69,7 +77,8 @@ void put_changes(report::Page& page, const std::vector<KernelChange>& changes) {
   std::vector<std::vector<Cell>> rows{{{"kernel"}, {"A"}, {"B"}, {""}}};
   for (std::size_t i = 0; i < std::min(kNames, changes.size()); ++i) {
     const KernelChange& change = changes[i];
-    rows.push_back({{report::clean(change.name)},
+    const std::string words = trace::decode(change.name).words;
+    rows.push_back({{report::clean(words.empty() ? change.name : words)},
                     {count_and_time(change.count_a, change.us_a)},
                     {count_and_time(change.count_b, change.us_b)},
                     {change.count_a == 0   ? "came"

@@ -4,6 +4,7 @@
 
 #include "core/format.h"
 #include "report/figures.h"
+#include "trace/kernel_name.h"
 
 namespace fusedmlp::report {
 namespace {
@@ -39,7 +40,7 @@ Advice about_row(const Analysis& analysis, std::size_t index) {
   const MlpRow& row = analysis.mlps[index];
   Advice out;
   out.rows = {index};
-  const std::optional<double> saving = saving_us(row);
+  const std::optional<double> saving = saving_us(analysis, row);
   if (row.verdict == Verdict::fuse) {
     out.title = core::format("Fuse {}", number_text(index));
     if (saving && *saving > 0) {
@@ -51,13 +52,21 @@ Advice about_row(const Analysis& analysis, std::size_t index) {
       out.text += ". ";
     }
   } else {
-    out.title = core::format("Leave {}", number_text(index));
+    const Call call = call_of(row);
+    out.title = core::format("{} {}",
+                             call == Call::leave           ? "Leave"
+                             : call == Call::fused_already ? "Fused already,"
+                                                           : "Not predicted,",
+                             number_text(index));
   }
   out.text +=
       row.reason.empty() && out.text.empty() ? "Nothing is known about fusing it." : sentence(clean(row.reason));
   if (row.hypothetical_us) {
-    out.text += core::format(" With a kernel for this device it would take about {} instead of {}.",
-                             time_text(*row.hypothetical_us), time_text(now_us(row)));
+    out.text += analysis.used.target
+                    ? core::format(" With a kernel for {} it would take about {} there.", clean(analysis.used.name),
+                                   time_text(*row.hypothetical_us))
+                    : core::format(" With a kernel for this device it would take about {} instead of {}.",
+                                   time_text(*row.hypothetical_us), time_text(now_us(row)));
   }
   if (row.confidence < kUnsure) {
     out.text += core::format(" That these kernels are one MLP is not certain (confidence {:.1f}).", row.confidence);
@@ -158,17 +167,40 @@ std::string name_text(const MlpRow& row) {
 
 std::string number_text(std::size_t index) { return core::format("#{}", index + 1); }
 
+Call call_of(const MlpRow& row) {
+  if (row.verdict == Verdict::fuse) return Call::fuse;
+  const bool own = std::any_of(row.kernels.begin(), row.kernels.end(), [](const MlpKernel& kernel) {
+    return trace::decode(kernel.name).family == trace::Family::fusedmlp;
+  });
+  if (own) return Call::fused_already;
+  return row.predicted_us || row.hypothetical_us ? Call::leave : Call::unknown;
+}
+
 std::string headline(const Analysis& analysis) {
   if (analysis.mlps.empty()) return "No MLP was found in this trace.";
+  const bool one = analysis.mlps.size() == 1;
+  const std::string where = analysis.used.target ? core::format("On {}, f", clean(analysis.used.name)) : "F";
   const std::int64_t count = rows_to_fuse(analysis);
   if (count > 0 && analysis.predicted_saving_us > 0) {
-    const double all = analysis.gpu_span_us;
-    const std::string what = analysis.mlps.size() == 1 ? "the MLP" : plural(count, "kind of MLP", "kinds of MLP");
-    return core::format("Fusing {} would save about {}{}.", what, time_text(analysis.predicted_saving_us),
-                        all > 0 ? core::format(" of {}", time_text(all)) : "");
+    // The trace's span says nothing about another device.
+    const double all = analysis.used.target ? 0 : analysis.gpu_span_us;
+    return core::format(
+        "{}using {} would save about {}{}.", where, one ? "the MLP" : plural(count, "kind of MLP", "kinds of MLP"),
+        time_text(analysis.predicted_saving_us), all > 0 ? core::format(" of {}", time_text(all)) : "");
   }
-  return analysis.mlps.size() == 1 ? "Fusing the MLP of this trace would not pay."
-                                   : "Fusing would not pay for any MLP of this trace.";
+  const auto any = [&](auto&& has) { return std::any_of(analysis.mlps.begin(), analysis.mlps.end(), has); };
+  if (std::all_of(analysis.mlps.begin(), analysis.mlps.end(),
+                  [](const MlpRow& row) { return call_of(row) == Call::fused_already; })) {
+    return one ? "The MLP of this trace is fused already." : "The MLPs of this trace are fused already.";
+  }
+  if (!any([](const MlpRow& row) { return row.predicted_us.has_value(); })) {
+    if (any([](const MlpRow& row) { return row.hypothetical_us.has_value(); })) {
+      return core::format("Do not fuse: there is no kernel for {}.",
+                          analysis.used.name.empty() ? "this device" : clean(analysis.used.name));
+    }
+    return "What fusing would save cannot be told from this trace.";
+  }
+  return core::format("{}using {} would not pay.", where, one ? "the MLP of this trace" : "the MLPs of this trace");
 }
 
 std::vector<std::string> summary(const Analysis& analysis) {

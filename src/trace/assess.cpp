@@ -100,6 +100,7 @@ Result<Assessor> Assessor::create(const Trace& trace, const Joined& joined, cons
   }
   if (state->target) {
     state->used = described(*state->target);
+    state->used.target = true;
   } else if (!state->gpus.empty()) {
     state->used = described(state->gpus.begin()->second);
   } else {

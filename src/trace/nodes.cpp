@@ -94,6 +94,11 @@ class Builder {
       // A copy that calls something copies; what a view calls are views.
       Node& owner = node(context.owner);
       if (result_.cpu_only && owner.op_class != OpClass::split) owner.works = true;
+      // An _addmm_activation that calls its activation names it.
+      if (owner.op_class == OpClass::gemm && owner.fused && up == owner.event) {
+        const OpKind& called = ops_(event.name);
+        if (called.op_class == OpClass::pointwise) owner.steps = called.steps;
+      }
       return;
     }
     const std::string_view name = trace_.text(event.name);

@@ -38,6 +38,7 @@ constexpr Named kOps[] = {
     {"_scaled_grouped_mm", product(0, 1)},
     {"_scaled_mm", product(0, 1)},
     {"_softmax", plain(OpClass::boundary)},
+    {"_transformer_encoder_layer_fwd", plain(OpClass::container)},
     {"_to_copy", plain(OpClass::container)},
     {"addmm", product(1, 2, 0)},
     {"add", step(Step::add)},

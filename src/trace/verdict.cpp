@@ -58,15 +58,15 @@ std::string because(const Case& known, const MlpRow& row, double predicted) {
 
 double judge(const Case& known, MlpRow& row) {
   row.prediction_basis = to_string(Basis::unsupported);
-  if (known.gpu == nullptr) {
-    return do_not_fuse(row, "the trace is of a CPU whose rates are not in it; `fusedmlp bench` measures them there");
-  }
   const std::optional<core::GpuType> type = row.dtype ? core::gpu_type(*row.dtype) : std::nullopt;
   if (known.already_fused) {
-    if (known.work && type) {
+    if (known.gpu != nullptr && known.work && type) {
       if (const auto limit = core::gpu_limit(*known.gpu, *type, *known.work)) row.limit_us = limit->seconds * 1e6;
     }
     return do_not_fuse(row, "it is fused already");
+  }
+  if (known.gpu == nullptr) {
+    return do_not_fuse(row, "the trace is of a CPU whose rates are not in it; `fusedmlp bench` measures them there");
   }
   if (!known.work || !type) {
     return do_not_fuse(

@@ -54,7 +54,9 @@ def on_terminal(*arguments: object, columns: int = 80, **environment: str) -> st
     if pid == 0:
         env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
         command = f'stty cols {columns} -onlcr; exec "$FUSEDMLP_CLI" "$@"'
-        os.execvpe("sh", ["sh", "-c", command, "sh", *map(str, arguments)], {**env, "TERM": "xterm", **environment})
+        os.execvpe(
+            "sh", ["sh", "-c", command, "sh", *map(str, arguments)], {**env, "TERM": "xterm", **environment}
+        )
     out = b""
     while select.select([terminal], [], [], 60)[0]:
         try:
@@ -81,6 +83,7 @@ def test_every_trace_in_every_format(trace: Path, tmp_path: Path) -> None:
     assert set(analysis["summary"]) >= {"gpu_busy_us", "gpu_span_us", "mlp_us", "predicted_saving_us"}
     for row in analysis["mlps"]:
         assert set(KEYS) <= set(row)
+        assert row["reason"], "a verdict has its reason"
     assert len(re.findall(r"^ *\d+ +\S+ \S+", text, re.MULTILINE)) >= len(analysis["mlps"])
     html = page.read_text()
     assert html.startswith("<!doctype html>") and "<script" not in html
@@ -104,9 +107,19 @@ def test_stdout_takes_one_of_them_alone() -> None:
     fails(["compare", EAGER, EAGER, "--html", "-", "--json", "-"], "--json and --html")
 
 
+def test_target_and_peaks() -> None:
+    def used(*options: object) -> dict:
+        return json.loads(succeeds("analyze", EAGER, *options, "--json", "-"))["device_used"]
+
+    assert used("--target", "A100")["name"] != used()["name"]
+    given = used("--peak-flops", "1e15", "--peak-bandwidth", "2e12")
+    assert (given["peak_flops"], given["peak_bandwidth"]) == (1e15, 2e12)
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
+        (["--target", "GTX"], ["--target", "GTX", "H100"]),
         (["--peak-flops", "-1"], ["--peak-flops"]),
         (["--peak-flops", "0"], ["--peak-flops"]),
         (["--peak-bandwidth", "x"], ["--peak-bandwidth"]),
@@ -196,4 +209,6 @@ def test_compare() -> None:
 def test_compare_saved_analyses(tmp_path: Path) -> None:
     for name, trace in (("a", EAGER), ("b", COMPILED)):
         succeeds("analyze", trace, "--json", tmp_path / f"{name}.json")
-    assert succeeds("compare", tmp_path / "a.json", tmp_path / "b.json") == succeeds("compare", EAGER, COMPILED)
+    assert succeeds("compare", tmp_path / "a.json", tmp_path / "b.json") == succeeds(
+        "compare", EAGER, COMPILED
+    )

@@ -10,7 +10,7 @@ import torch
 
 import fusedmlp
 from fusedmlp import capi, models
-from fusedmlp.compare import cosines
+from fusedmlp.agreement import cosines
 from fusedmlp.models import ModelError, load
 
 TOKENS = 260
@@ -46,7 +46,7 @@ def test_minilm_is_the_trained_model(minilm):
     batch = tokenizer(lines, padding=True, return_tensors="pt")
     with torch.no_grad():
         hidden = minilm.model(**batch).last_hidden_state
-    vectors = fusedmlp.compare.sentence_embeddings(hidden, batch["attention_mask"])
+    vectors = fusedmlp.agreement.sentence_embeddings(hidden, batch["attention_mask"])
     near, far = cosines(vectors[:1], vectors[1:2]).item(), cosines(vectors[:1], vectors[2:]).item()
     assert near > 0.6 and far < 0.3
 

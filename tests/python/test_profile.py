@@ -9,7 +9,7 @@ from torch import nn
 
 import fusedmlp
 from fusedmlp import capi
-from fusedmlp.compare import cosines, relative_error, sample_rows, sentence_embeddings, tensors_of
+from fusedmlp.agreement import cosines, relative_error, sample_rows, sentence_embeddings, tensors_of
 from fusedmlp.profile_bytes import Shape, Traffic, flops, traffic
 from fusedmlp.profile_ops import observe
 from fusedmlp.profile_table import verdict

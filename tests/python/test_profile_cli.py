@@ -64,7 +64,7 @@ def test_table_and_files(tiny):
     assert rows == ["eager", "compiled", "fused"] * 2
     assert "modelled" in process.stdout and "fusing" in process.stdout
     assert "timing the MLPs alone" in process.stderr and "\r" not in process.stderr
-    names = {"eager.trace.json", "compiled.trace.json", "fused.trace.json", "profile.json", "profile.txt"}
+    names = {"eager.trace.json", "compiled.trace.json", "fused.trace.json", "report.html", "profile.json", "profile.txt"}
     assert {path.name for path in (folder / "out").iterdir()} == names
     assert (folder / "out" / "profile.txt").read_text() in process.stdout
 

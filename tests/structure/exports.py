@@ -18,9 +18,11 @@ REQUIRED = [
     r"^fusedmlp_version$",
     r"^fusedmlp_free$",
     r"^fusedmlp_explain_json$",
+    r"^fusedmlp::v0::analyze\(",
+    r"^fusedmlp_analyze_json$",
 ]
 NEEDED = {"libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6", "ld-linux-x86-64.so.2",
-          "libpthread.so.0", "libdl.so.2", "librt.so.1"}
+          "libpthread.so.0", "libdl.so.2", "librt.so.1", "libz.so.1"}  # libz: every Linux has it, manylinux allows it
 
 
 def run(*command: str) -> str:

@@ -69,7 +69,7 @@ inline Analysis geglu_analysis() {
   out.breakdown.gemm_us = 840;
   out.breakdown.intermediate_us = 360;
   out.breakdown.launch_gap_us = 120;
-  out.used = {"NVIDIA H200", 989e12, 4.8e12, "table"};
+  out.used = {"NVIDIA H200", 989e12, 4.8e12, "table", false};
   out.mlps = {row};
   out.totals = {{"nvjet_gate_up", "cuBLAS nvjet", 12, 540}, {"act_and_mul<silu, bf16>", "", 12, 360}};
   return out;

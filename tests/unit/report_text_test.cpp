@@ -41,18 +41,18 @@ Device: NVIDIA H200: 989 TFLOP/s, 4.80 TB/s (table)
 
 TEST(ReportText, GoldenUnknowns) {
   EXPECT_EQ(to_text(test::bare_analysis()), R"(bare.json
-Fusing the MLP of this trace would not pay.
+What fusing would save cannot be told from this trace.
 No GPU kernel is in this trace: the times of operations on the CPU stand in for
 them.
 1 kind of MLP ran once and took 4.00 us, 50 % of the busy time.
 
 #  MLP                  tokens  n    k     time   gap  bound by  fused  verdict
-1  relu unknown widths       ?  1  2.5  4.00 us  0 us  ?             -  leave
+1  relu unknown widths       ?  1  2.5  4.00 us  0 us  ?             -  ?
 n: times it ran; k: launches; time, gap, fused: of one instance (kernels, idle
 time between them, predicted when fused)
 
-Leave #1: No kernel for this device. That these kernels are one MLP is not
-  certain (confidence 0.2).
+Not predicted, #1: No kernel for this device. That these kernels are one MLP is
+  not certain (confidence 0.2).
 Shapes: Some widths or token counts are not in this trace. Profile with
   record_shapes=True to have them.
 )");
@@ -70,10 +70,10 @@ B: runs/fused.json.gz (NVIDIA H200, 3 profiler steps, 60 kernels, GPU busy
 #1 geglu 768x3072 bf16: 3 launches became 1, 110 us became 55.0 us (2.00x
   faster), 178 MB moved became 26.7 MB.
 
-kernel                              A             B
-fusedmlp_gated                      -  12 x 55.0 us  came
-nvjet_gate_up            12 x 45.0 us             -  went
-act_and_mul<silu, bf16>  12 x 30.0 us             -  went
+kernel                                                A             B
+fusedmlp: the whole MLP, or a phase of it             -  12 x 55.0 us  came
+nvjet_gate_up                              12 x 45.0 us             -  went
+act_and_mul<silu, bf16>                    12 x 30.0 us             -  went
 )");
 }
 
@@ -116,8 +116,31 @@ TEST(ReportText, RowsWithOneReasonShareASentence) {
   analysis.mlps.resize(3, analysis.mlps[0]);
   analysis.mlps[1].reason = "something else";
   const std::string text = to_text(analysis);
-  EXPECT_NE(text.find("Leave #1, #3: No kernel"), std::string::npos) << text;
-  EXPECT_NE(text.find("Leave #2: Something else."), std::string::npos) << text;
+  EXPECT_NE(text.find("Not predicted, #1, #3: No kernel"), std::string::npos) << text;
+  EXPECT_NE(text.find("Not predicted, #2: Something else."), std::string::npos) << text;
+}
+
+std::string second_line(const Analysis& analysis) { return lines(to_text(analysis))[1]; }
+
+TEST(ReportText, TheHeadlineIsHonest) {
+  Analysis analysis = test::geglu_analysis();
+  analysis.used.target = true;
+  EXPECT_EQ(second_line(analysis), "On NVIDIA H200, fusing the MLP would save about 240 us.");
+  EXPECT_EQ(to_text(analysis).find("Saves about"), std::string::npos) << "two devices' times have no difference";
+  analysis = test::geglu_analysis();
+  analysis.predicted_saving_us = 0;
+  analysis.mlps[0].verdict = Verdict::do_not_fuse;
+  EXPECT_EQ(second_line(analysis), "Fusing the MLP of this trace would not pay.");
+  analysis.mlps[0].predicted_us.reset();
+  analysis.mlps[0].hypothetical_us = 50;
+  EXPECT_EQ(second_line(analysis), "Do not fuse: there is no kernel for NVIDIA H200.");
+  EXPECT_NE(to_text(analysis).find("about 50.0 us instead of"), std::string::npos);
+  analysis.mlps[0].hypothetical_us.reset();
+  EXPECT_EQ(second_line(analysis), "What fusing would save cannot be told from this trace.");
+  analysis = test::fused_analysis();
+  analysis.mlps[0].verdict = Verdict::do_not_fuse;
+  analysis.predicted_saving_us = 0;
+  EXPECT_EQ(second_line(analysis), "The MLP of this trace is fused already.");
 }
 
 TEST(ReportText, AnEmptyTrace) {

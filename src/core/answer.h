@@ -1,4 +1,4 @@
-// How a function of the C ABI answers: one JSON object in memory that the caller frees.
+// How the C ABI answers: one JSON object in memory that the caller frees.
 #pragma once
 
 #include <rapidjson/stringbuffer.h>
@@ -40,6 +40,11 @@ class Json {
     key(name);
     writer_.Bool(value);
   }
+  // Text that is JSON already.
+  void raw(const char* name, std::string_view object) {
+    key(name);
+    writer_.RawValue(object.data(), object.size(), rapidjson::kObjectType);
+  }
   void null(const char* name) {
     key(name);
     writer_.Null();
@@ -68,7 +73,7 @@ char* respond(Fill&& fill) noexcept {
   try {
     Json json;
     json.boolean("ok", true);
-    const Status status = guarded([&]() -> Status { return fill(json); });
+    const Status status = core::guarded([&]() -> Status { return fill(json); });
     if (status.ok()) return json.release();
     Json failed;
     failed.boolean("ok", false);
