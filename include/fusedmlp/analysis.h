@@ -79,7 +79,8 @@ struct MlpRow {
   double confidence = 0;         // 0 to 1
   std::optional<Regime> regime;  // empty: device's rates unknown
   Verdict verdict = Verdict::do_not_fuse;
-  std::optional<double> predicted_us;     // an instance, fused
+  std::optional<double> baseline_us;   // what predicted_us is compared with: kernels, or the span if overhead-bound
+  std::optional<double> predicted_us;  // an instance, fused
   std::optional<double> hypothetical_us;  // where no kernel supports the device: what one would take
   std::optional<double> limit_us;         // physical limit of an instance
   std::string prediction_basis;           // "measured", "modelled", "unsupported"

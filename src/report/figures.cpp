@@ -29,6 +29,7 @@ struct Widths {
 }  // namespace
 
 double now_us(const MlpRow& row) {
+  if (row.baseline_us) return *row.baseline_us;
   return row.regime == Regime::overhead ? row.span_us_per_instance : row.us_per_instance;
 }
 

@@ -164,6 +164,7 @@ MlpRow read_row(const Object& from) {
   from.read("verdict", out.verdict, std::array{Verdict::fuse, Verdict::do_not_fuse});
   from.read("predicted_us", out.predicted_us);
   from.read("hypothetical_us", out.hypothetical_us);
+  from.read("baseline_us", out.baseline_us);
   from.read("limit_us", out.limit_us);
   from.read("prediction_basis", out.prediction_basis);
   from.read("reason", out.reason);

@@ -70,6 +70,7 @@ void put_row(Json& json, const MlpRow& row) {
   json.put("verdict", to_string(row.verdict));
   json.put("predicted_us", row.predicted_us);
   json.put("hypothetical_us", row.hypothetical_us);
+  json.put("baseline_us", row.baseline_us);
   json.put("limit_us", row.limit_us);
   json.put("prediction_basis", row.prediction_basis);
   json.put("reason", row.reason);

@@ -25,13 +25,17 @@ struct Assessor::State {
   bool cpu_only = false;
   AnalyzedDevice used;
 
-  // The device that ran an instance; null: a CPU, or a device that the file does not describe.
+  // The device of a device event: the trace's first one where the file does not say.
+  const core::GpuModel* device_of(const Event& event) const {
+    const auto found = gpus.find(event.args == kNone ? -1 : trace.device_args[event.args].device);
+    return found != gpus.end() ? &found->second : gpus.empty() ? nullptr : &gpus.begin()->second;
+  }
+
+  // The device that ran an instance; null: a CPU.
   const core::GpuModel* traced(const Instance& instance) const {
     for (const Part& part : instance.parts) {
       const Event& event = trace.events[part.event];
-      if (event.category != Category::kernel) continue;
-      const auto found = gpus.find(event.args == kNone ? -1 : trace.device_args[event.args].device);
-      return found != gpus.end() ? &found->second : gpus.empty() ? nullptr : &gpus.begin()->second;
+      if (event.category == Category::kernel) return device_of(event);
     }
     return nullptr;
   }
@@ -102,7 +106,7 @@ Result<Assessor> Assessor::create(const Trace& trace, const Joined& joined, cons
     state->used = described(*state->target);
     state->used.target = true;
   } else if (!state->gpus.empty()) {
-    state->used = described(state->gpus.begin()->second);
+    state->used = described(*state->device_of(trace.events[joined.links.front().event]));
   } else {
     state->used.basis = "unknown";
   }

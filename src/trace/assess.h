@@ -23,12 +23,12 @@ class Assessor {
   Assessor& operator=(Assessor&&) noexcept;
   ~Assessor();
 
-  // The device that predictions are for: the target, else the trace's first one.
+  // The device that predictions are for: the target, else the one of the trace's first device event.
   const AnalyzedDevice& used() const;
 
   // Wants the row's identity (kind to phase, experts, top_k), `instances` and the four means per instance, and all
-  // its instances. Fills breakdown, regime, limit_us, predicted_us, hypothetical_us, prediction_basis, verdict and
-  // reason. Returns what fusing saves an instance, in microseconds; 0 unless the verdict is to fuse.
+  // its instances. Fills breakdown, regime, baseline_us, limit_us, predicted_us, hypothetical_us, prediction_basis,
+  // verdict and reason. Returns what fusing saves an instance, in microseconds; 0 unless the verdict is to fuse.
   double assess(const std::vector<const Instance*>& instances, MlpRow& row) const;
 
   // Share of an SM's warps that blocks of this kernel can occupy at once, 0 to 1, from its registers, shared memory

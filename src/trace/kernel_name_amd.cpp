@@ -84,16 +84,9 @@ bool aiter_moe(std::string_view text, Draft& draft) {
   return true;
 }
 
-struct Known {
-  std::string_view word;
-  Family family;
-  Work work;
-  const char* what;
-};
-
 constexpr Known kKnown[] = {
-    {"ck_moe_", Family::serving, Work::moe, "Composable Kernel product of the experts"},
-    {"ck_tile::GroupedGemmKernel", Family::other, Work::gemm, "Composable Kernel grouped matrix product"},
+    {"ck_moe_", Family::serving, Work::moe, "Composable Kernel product of the experts", true},
+    {"ck_tile::GroupedGemmKernel", Family::other, Work::gemm, "Composable Kernel grouped matrix product", true},
     {"ck_tile::GemmKernel", Family::other, Work::gemm, "Composable Kernel matrix product"},
     {"ck::kernel_gemm", Family::other, Work::gemm, "Composable Kernel matrix product"},
     {"ck_tile::Rmsnorm2dFwd", Family::other, Work::reduce, "Composable Kernel RMS norm"},
@@ -108,16 +101,7 @@ constexpr Known kKnown[] = {
 }  // namespace
 
 bool amd(std::string_view text, Draft& draft) {
-  if (tensile(text, draft) || aiter_moe(text, draft)) return true;
-  for (const Known& known : kKnown) {
-    if (!contains(text, known.word)) continue;
-    draft.name.family = known.family;
-    draft.name.work = known.work;
-    draft.name.grouped = known.work == Work::moe || contains(known.what, "grouped");
-    draft.what = known.what;
-    return true;
-  }
-  return false;
+  return tensile(text, draft) || aiter_moe(text, draft) || by_word(kKnown, text, draft);
 }
 
 }  // namespace fusedmlp::trace::names

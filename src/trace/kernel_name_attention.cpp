@@ -7,31 +7,26 @@
 namespace fusedmlp::trace::names {
 namespace {
 
-struct Kind {
-  std::string_view word;
-  Family family;
-  const char* what;
-};
-
-constexpr Kind kKinds[] = {
-    {"flash_fwd_splitkv_combine_kernel", Family::flash, "FlashAttention 2, sum over parts of the keys"},
-    {"flash_fwd_splitkv_kernel", Family::flash, "FlashAttention 2, keys in parts"},
-    {"flash_fwd_kernel", Family::flash, "FlashAttention 2"},
-    {"flash_bwd_", Family::flash, "FlashAttention 2"},
-    {"FlashAttnFwdCombine", Family::flash, "FlashAttention 3, sum over parts of the keys"},
-    {"FlashAttnFwd", Family::flash, "FlashAttention 3"},
-    {"FlashAttnBwd", Family::flash, "FlashAttention 3"},
-    {"fmha_cutlassF_", Family::flash, "memory-efficient attention (CUTLASS)"},
-    {"fmha_cutlassB_", Family::flash, "memory-efficient attention (CUTLASS)"},
-    {"fmhaSm", Family::flash, "TensorRT-LLM attention"},
-    {"fmha_v2_", Family::flash, "TensorRT attention"},
-    {"BatchDecodeWithPagedKVCacheKernel", Family::flash, "FlashInfer attention of decode"},
-    {"BatchPrefillWith", Family::flash, "FlashInfer attention of prefill"},
-    {"SinglePrefillWithKVCacheKernel", Family::flash, "FlashInfer attention of prefill"},
-    {"paged_attention_", Family::flash, "vLLM paged attention"},
-    {"kernel_unified_attention_", Family::flash, "vLLM attention (Triton)"},
-    {"FmhaFwdKernel", Family::flash, "AMD Composable Kernel attention"},
-    {"FmhaBwd", Family::flash, "AMD Composable Kernel attention"},
+constexpr Known kKinds[] = {
+    {"flash_fwd_splitkv_combine_kernel", Family::flash, Work::attention,
+     "FlashAttention 2, sum over parts of the keys"},
+    {"flash_fwd_splitkv_kernel", Family::flash, Work::attention, "FlashAttention 2, keys in parts"},
+    {"flash_fwd_kernel", Family::flash, Work::attention, "FlashAttention 2"},
+    {"flash_bwd_", Family::flash, Work::attention, "FlashAttention 2"},
+    {"FlashAttnFwdCombine", Family::flash, Work::attention, "FlashAttention 3, sum over parts of the keys"},
+    {"FlashAttnFwd", Family::flash, Work::attention, "FlashAttention 3"},
+    {"FlashAttnBwd", Family::flash, Work::attention, "FlashAttention 3"},
+    {"fmha_cutlassF_", Family::flash, Work::attention, "memory-efficient attention (CUTLASS)"},
+    {"fmha_cutlassB_", Family::flash, Work::attention, "memory-efficient attention (CUTLASS)"},
+    {"fmhaSm", Family::flash, Work::attention, "TensorRT-LLM attention"},
+    {"fmha_v2_", Family::flash, Work::attention, "TensorRT attention"},
+    {"BatchDecodeWithPagedKVCacheKernel", Family::flash, Work::attention, "FlashInfer attention of decode"},
+    {"BatchPrefillWith", Family::flash, Work::attention, "FlashInfer attention of prefill"},
+    {"SinglePrefillWithKVCacheKernel", Family::flash, Work::attention, "FlashInfer attention of prefill"},
+    {"paged_attention_", Family::flash, Work::attention, "vLLM paged attention"},
+    {"kernel_unified_attention_", Family::flash, Work::attention, "vLLM attention (Triton)"},
+    {"FmhaFwdKernel", Family::flash, Work::attention, "AMD Composable Kernel attention"},
+    {"FmhaBwd", Family::flash, Work::attention, "AMD Composable Kernel attention"},
 };
 
 }  // namespace
@@ -54,13 +49,7 @@ bool attention(std::string_view text, Draft& draft) {
     name.family = Family::flash;
     draft.what = "attention (AOTriton or Triton)";
   } else {
-    const Kind* found = nullptr;
-    for (const Kind& kind : kKinds) {
-      if (found == nullptr && contains(text, kind.word)) found = &kind;
-    }
-    if (found == nullptr) return false;
-    name.family = found->family;
-    draft.what = found->what;
+    if (!by_word(kKinds, text, draft)) return false;
     name.dtype = first_dtype(text);
     if (!name.dtype) {
       for (const std::string_view token : split(text, '_')) {

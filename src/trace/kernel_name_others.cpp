@@ -4,13 +4,6 @@
 namespace fusedmlp::trace::names {
 namespace {
 
-struct Known {
-  std::string_view word;
-  Family family;
-  Work work;
-  const char* what;
-};
-
 constexpr Known kKnown[] = {
     {"nchwToNhwcKernel", Family::cudnn, Work::copy, "cuDNN: change of layout"},
     {"nhwcToNchwKernel", Family::cudnn, Work::copy, "cuDNN: change of layout"},
@@ -47,14 +40,7 @@ bool others(std::string_view text, Draft& draft) {
     draft.what = text.starts_with("Memset ") ? "memory set" : "memory copy";
     return true;
   }
-  for (const Known& known : kKnown) {
-    if (!contains(text, known.word)) continue;
-    name.family = known.family;
-    name.work = known.work;
-    draft.what = known.what;
-    return true;
-  }
-  return false;
+  return by_word(kKnown, text, draft);
 }
 
 }  // namespace fusedmlp::trace::names

@@ -55,6 +55,17 @@ constexpr TypeName kTypes[] = {
 
 }  // namespace
 
+bool by_word(std::span<const Known> table, std::string_view text, Draft& draft) {
+  const auto found =
+      std::find_if(table.begin(), table.end(), [text](const Known& known) { return contains(text, known.word); });
+  if (found == table.end()) return false;
+  draft.name.family = found->family;
+  draft.name.work = found->work;
+  draft.name.grouped = found->grouped;
+  draft.what = found->what;
+  return true;
+}
+
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 bool contains_word(std::string_view text, std::string_view word) {

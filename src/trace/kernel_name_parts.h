@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,18 @@ bool cute_dsl(std::string_view text, Draft& draft);
 bool deep_gemm(std::string_view text, Draft& draft);
 bool own(std::string_view text, Draft& draft);
 bool others(std::string_view text, Draft& draft);  // NCCL, copies, norms, cuDNN's other kernels
+
+// A kernel that a word in its name gives away.
+struct Known {
+  std::string_view word;
+  Family family;
+  Work work;
+  const char* what;
+  bool grouped = false;
+};
+
+// The first of the table whose word is in the text, into the draft; false: none.
+bool by_word(std::span<const Known> table, std::string_view text, Draft& draft);
 
 // Text helpers.
 bool contains(std::string_view text, std::string_view part);

@@ -149,33 +149,28 @@ bool trtllm_gen(std::string_view text, Draft& draft) {
   return true;
 }
 
-struct Known {
-  std::string_view word;
-  Work work;
-  const char* what;
-};
-
 constexpr Known kKnown[] = {
-    {"finalizeMoeRoutingKernel", Work::moe, "TensorRT-LLM: weighted sum of the experts' results"},
-    {"finalize::finalizeKernel", Work::moe, "TensorRT-LLM: weighted sum of the experts' results"},
-    {"expandInputRowsKernel", Work::moe, "TensorRT-LLM: rows copied to their experts"},
-    {"routingIndices", Work::moe, "TensorRT-LLM: routing to experts"},
-    {"moe_align_block_size", Work::moe, "vLLM or SGLang: rows sorted by expert"},
-    {"count_and_sort_expert_tokens", Work::moe, "SGLang: rows sorted by expert"},
-    {"topkGatingSoftmax", Work::moe, "vLLM: choice of experts"},
-    {"topkGating", Work::moe, "vLLM: choice of experts"},
-    {"grouped_topk_fused", Work::moe, "choice of experts"},
-    {"moe_sum_kernel", Work::moe, "vLLM: sum of the experts' results"},
-    {"moe_fused_gate_kernel", Work::moe, "SGLang: choice of experts"},
-    {"marlin_moe_wna16::Marlin", Work::moe, "Marlin product of the experts, weights in few bits"},
-    {"marlin::Marlin", Work::gemm, "Marlin product, weights in few bits"},
-    {"Marlin<", Work::gemm, "Marlin product, weights in few bits"},
-    {"rms_norm_kernel", Work::reduce, "RMS norm"},
-    {"RMSNormKernel", Work::reduce, "RMS norm"},
-    {"rotary_embedding_kernel", Work::elementwise, "rotary embedding"},
-    {"BatchQKApplyRotary", Work::elementwise, "FlashInfer rotary embedding"},
-    {"reshape_and_cache", Work::copy, "vLLM: keys and values into the cache"},
-    {"cross_device_reduce_", Work::reduce, "all-reduce over GPUs"},
+    {"finalizeMoeRoutingKernel", Family::serving, Work::moe, "TensorRT-LLM: weighted sum of the experts' results"},
+    {"finalize::finalizeKernel", Family::serving, Work::moe, "TensorRT-LLM: weighted sum of the experts' results"},
+    {"expandInputRowsKernel", Family::serving, Work::moe, "TensorRT-LLM: rows copied to their experts"},
+    {"routingIndices", Family::serving, Work::moe, "TensorRT-LLM: routing to experts"},
+    {"moe_align_block_size", Family::serving, Work::moe, "vLLM or SGLang: rows sorted by expert"},
+    {"count_and_sort_expert_tokens", Family::serving, Work::moe, "SGLang: rows sorted by expert"},
+    {"topkGatingSoftmax", Family::serving, Work::moe, "vLLM: choice of experts"},
+    {"topkGating", Family::serving, Work::moe, "vLLM: choice of experts"},
+    {"grouped_topk_fused", Family::serving, Work::moe, "choice of experts"},
+    {"moe_sum_kernel", Family::serving, Work::moe, "vLLM: sum of the experts' results"},
+    {"moe_fused_gate_kernel", Family::serving, Work::moe, "SGLang: choice of experts"},
+    {"marlin_moe_wna16::Marlin", Family::serving, Work::moe, "Marlin product of the experts, weights in few bits",
+     true},
+    {"marlin::Marlin", Family::serving, Work::gemm, "Marlin product, weights in few bits"},
+    {"Marlin<", Family::serving, Work::gemm, "Marlin product, weights in few bits"},
+    {"rms_norm_kernel", Family::serving, Work::reduce, "RMS norm"},
+    {"RMSNormKernel", Family::serving, Work::reduce, "RMS norm"},
+    {"rotary_embedding_kernel", Family::serving, Work::elementwise, "rotary embedding"},
+    {"BatchQKApplyRotary", Family::serving, Work::elementwise, "FlashInfer rotary embedding"},
+    {"reshape_and_cache", Family::serving, Work::copy, "vLLM: keys and values into the cache"},
+    {"cross_device_reduce_", Family::serving, Work::reduce, "all-reduce over GPUs"},
 };
 
 }  // namespace
@@ -185,16 +180,9 @@ bool serving(std::string_view text, Draft& draft) {
       trtllm_gen(text, draft)) {
     return true;
   }
-  for (const Known& known : kKnown) {
-    if (!contains(text, known.word)) continue;
-    draft.name.family = Family::serving;
-    draft.name.work = known.work;
-    draft.name.dtype = first_dtype(text);
-    draft.name.grouped = contains(known.what, "product of the experts");
-    draft.what = known.what;
-    return true;
-  }
-  return false;
+  if (!by_word(kKnown, text, draft)) return false;
+  draft.name.dtype = first_dtype(text);
+  return true;
 }
 
 // CuTe DSL names hold module and class: kernel_cutlass_kernel_quackgemm_actGemmGatedSm90_object_at__...

@@ -14,6 +14,7 @@ int blocks_per_sm(int major, int minor) {
 }
 
 constexpr std::int64_t kWarp = 32;
+constexpr std::int64_t kMostThreads = 1024;     // of a block
 constexpr std::int64_t kRegisterUnit = 256;     // registers are given out to a warp in this unit
 constexpr std::int64_t kWarpUnit = 4;           // and to warps in fours, one for each part of an SM
 constexpr std::int64_t kReservedShared = 1024;  // of each block, from compute capability 8.0 on
@@ -31,11 +32,11 @@ std::optional<double> occupancy(const DeviceArgs& kernel, const DeviceProperties
   std::int64_t threads = 1;
   double grid = 1;
   for (int d = 0; d < 3; ++d) {
-    if (kernel.block[d] <= 0 || kernel.grid[d] <= 0) return {};
-    threads *= std::min(kernel.block[d], 1024);
+    if (kernel.block[d] <= 0 || kernel.block[d] > kMostThreads || kernel.grid[d] <= 0) return {};
+    threads *= kernel.block[d];
     grid *= kernel.grid[d];
   }
-  if (threads > 1024 || kernel.registers < 0 || kernel.shared_memory < 0) return {};
+  if (threads > kMostThreads || kernel.registers < 0 || kernel.shared_memory < 0) return {};
   const std::int64_t warps = (threads + kWarp - 1) / kWarp;
   const std::int64_t most_warps = device.max_threads_per_sm / kWarp;
   std::int64_t blocks =

@@ -58,6 +58,7 @@ std::string because(const Case& known, const MlpRow& row, double predicted) {
 
 double judge(const Case& known, MlpRow& row) {
   row.prediction_basis = to_string(Basis::unsupported);
+  row.baseline_us = known.now_us;
   const std::optional<core::GpuType> type = row.dtype ? core::gpu_type(*row.dtype) : std::nullopt;
   if (known.already_fused) {
     if (known.gpu != nullptr && known.work && type) {

@@ -22,8 +22,8 @@ struct Case {
 // A saving below this share of the time is within what the model can be wrong by.
 inline constexpr double kLeastSaving = 0.05;
 
-// Sets limit_us, predicted_us, hypothetical_us, prediction_basis, verdict and reason. Returns the saving of an
-// instance in microseconds, 0 unless the verdict is to fuse.
+// Sets baseline_us, limit_us, predicted_us, hypothetical_us, prediction_basis, verdict and reason. Returns the saving
+// of an instance in microseconds, 0 unless the verdict is to fuse.
 double judge(const Case& known, MlpRow& row);
 
 }  // namespace fusedmlp::trace
