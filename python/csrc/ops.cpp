@@ -87,8 +87,8 @@ Tensor mlp_prepared(const Tensor& x, std::int64_t handle) {
                now.alpha, now.limit);
   }
   const TensorInfo info = inspect(x);
-  check_input(info, x, prepared->problem);
-  return compute(x, info, prepared->problem, prepared->payload);
+  check_input(info, prepared->problem);
+  return compute_on_cpu(x, info, prepared->problem, prepared->payload);
 }
 
 // Bytes of pack()'s result on the CPU. `biases` is a bit set: 1 gate, 2 up, 4 down; `dtype` is the C++ enum's.
