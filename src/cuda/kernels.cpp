@@ -5,7 +5,7 @@
 namespace fusedmlp::core {
 
 std::span<const KernelEntry> cuda_kernels() {
-  static const KernelEntry table[] = {cuda::portable_kernel(), cuda::layers_kernel()};
+  static const KernelEntry table[] = {cuda::prefill_kernel(), cuda::portable_kernel(), cuda::layers_kernel()};
   return table;
 }
 
