@@ -5,6 +5,7 @@
 
 namespace fusedmlp::cuda {
 
+core::KernelEntry prefill_kernel();
 core::KernelEntry portable_kernel();
 core::KernelEntry layers_kernel();
 

@@ -1,0 +1,38 @@
+// Activations in the epilogue's registers.
+#pragma once
+
+#include "cuda/common/activations.cuh"
+#include "cuda/sm90/activation.h"
+
+namespace fusedmlp::cuda::sm90 {
+
+// 1 / (1 + 2^z)
+__device__ inline float logistic2(float z) { return reciprocal_approximate(1.0f + exp2_approximate(z)); }
+
+// f(x), and for a gated MLP f(x) * up. Coefficients: how many of `p` are used.
+template <Shape kShape, int kCoefficients>
+__device__ inline float activate(const FastActivation& f, float x) {
+  if constexpr (kShape == Shape::relu) return x < 0.0f ? 0.0f : x;
+  if constexpr (kShape == Shape::relu2) return x < 0.0f ? 0.0f : x * x;
+  if constexpr (kShape == Shape::sigmoid) return logistic2(x * f.p[0]);
+  if constexpr (kShape == Shape::logistic) {
+    const float t = fminf(x * x, 36.0f);  // from |x| = 6 on Phi(-|x|) < 1e-9, and the fit no longer holds
+    float p = f.p[kCoefficients - 1];
+#pragma unroll
+    for (int i = kCoefficients - 2; i >= 0; --i) p = fmaf(p, t, f.p[i]);
+    return x * logistic2(x * p);
+  }
+  return x;
+}
+
+template <Shape kShape, int kCoefficients>
+__device__ inline float gated(const FastActivation& f, float gate, float up) {
+  if constexpr (kShape == Shape::swiglu_oai) {
+    const float g = gate > f.limit ? f.limit : gate;  // comparisons keep NaN
+    const float u = up > f.limit ? f.limit : (up < -f.limit ? -f.limit : up);
+    return g * logistic2(g * f.p[0]) * (u + 1.0f);
+  }
+  return activate<kShape, kCoefficients>(f, gate) * up;
+}
+
+}  // namespace fusedmlp::cuda::sm90

@@ -1,0 +1,26 @@
+// The activation as the Hopper kernel's argument.
+#pragma once
+
+#include <cstdint>
+
+#include "fusedmlp/spec.h"
+
+namespace fusedmlp::cuda::sm90 {
+
+// Every sigmoid-shaped activation is x sigmoid(x p(x^2)) with its own p, so that one piece of code serves them:
+//   silu        p = 1
+//   quick_gelu  p = 1.702
+//   gelu_tanh   p = 2 sqrt(2/pi) (1 + 0.044715 x^2)
+//   gelu        p fitted to logit(Phi(x)) / x by scripts/fit_logit_normal.py
+enum class Shape : std::uint8_t { identity, relu, relu2, sigmoid, logistic, swiglu_oai };
+
+struct FastActivation {
+  Shape shape = Shape::identity;
+  float p[5] = {};  // coefficients of p in powers of x^2, times -log2(e): sigmoid(z) = 1 / (1 + 2^(-z log2(e)))
+  float limit = 0;  // swiglu_oai; its alpha is in p[0]
+};
+
+// The arguments for a spec's activation and storage type (bf16 or fp16).
+FastActivation fast_activation(const MlpSpec& spec);
+
+}  // namespace fusedmlp::cuda::sm90

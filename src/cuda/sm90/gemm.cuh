@@ -1,0 +1,474 @@
+// out[rows, columns] = f(a[rows, k] b[columns, k]^T + bias) on Hopper: one product of the MLP with its epilogue.
+// Gated: out = f(a b^T + bias) * (a b_up^T + bias_up), the tiles of both weights side by side in shared memory and
+// their products side by side in the accumulators of one thread.
+//
+// A persistent CTA of three warpgroups. Warps of the last one feed rings of shared-memory stages through the copy
+// engine; the other two multiply. Either they share a tile, each with half of its rows and with a ring of its own for
+// them, the second a few k blocks behind the first so that the epilogue of one runs beside the products of the other;
+// or (ping-pong) they take turns with whole tiles.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "cuda/common/launch.h"
+#include "cuda/ptx/grid_dependency.cuh"
+#include "cuda/ptx/mbarrier.cuh"
+#include "cuda/ptx/sync.cuh"
+#include "cuda/ptx/tma.cuh"
+#include "cuda/ptx/wgmma.cuh"
+#include "cuda/sm90/activation.cuh"
+#include "cuda/sm90/tensor_map.h"
+#include "cuda/sm90/tiles.h"
+
+namespace fusedmlp::cuda::sm90 {
+
+inline constexpr int kSharedLimit = 227 * 1024;
+inline constexpr int kGroup = 8;  // row tiles that are walked together: what a wave reads of both operands fits L2
+inline constexpr int kSkew = 4;   // k blocks that the second of two warpgroups sharing a tile stays behind the first
+
+// What follows from a row of the table.
+template <int kIndex>
+struct Tile {
+  static constexpr TileShape kShape = kTiles[kIndex];
+  static constexpr int kM = kShape.m, kN = kShape.weights, kStagesA = kShape.stages_a, kStagesB = kShape.stages_b;
+  static constexpr bool kGated = kShape.gated, kTurns = kShape.turns;
+  static constexpr int kConsumers = kShape.consumers, kCluster = kShape.cluster;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  // Registers a thread of those that load and those that multiply; a third consumer leaves less for each.
+  static constexpr int kProducerRegisters = kConsumers == 3 ? 32 : 40;
+  static constexpr int kConsumerRegisters = kConsumers == 3 ? 160 : 232;
+  static constexpr int kRows = kTurns ? kM : kM / 2;  // of a warpgroup
+  static constexpr int kBlocks = kRows / 64;
+  static constexpr int kOut = kShape.columns();
+  static constexpr int kBox = kOut % 64 == 0 ? 64 : 32;  // columns of one store
+  static constexpr int kRingsA = kTurns ? 1 : 2;
+  static constexpr int kStores = 2;  // of 64 rows and kBox columns that a warpgroup has under way
+
+  static constexpr int kBytesA = kRows * kBlockK * 2;
+  static constexpr int kBytesB = kN * kBlockK * 2;
+  static constexpr int kBytesStaged = 64 * kBox * 2;
+  static constexpr int kOffsetB = kRingsA * kStagesA * kBytesA;
+  static constexpr int kOffsetStaged = kOffsetB + kStagesB * kBytesB;
+  static constexpr int kOffsetBias = kOffsetStaged + kConsumers * kStores * kBytesStaged;
+  static constexpr int kOffsetBarriers = kOffsetBias + kConsumers * kN * 4;
+  static constexpr int kShared = kOffsetBarriers + 2 * 8 * (kRingsA * kStagesA + kStagesB);
+
+  static_assert(kTurns || kConsumers == 2, "two warpgroups share a tile");
+  static_assert(kRows % 64 == 0 && kBlocks >= 1, "a warpgroup multiplies 64 rows at a time");
+  static_assert(kBlocks * kN / 2 <= (kConsumers == 3 ? 128 : 192), "accumulators must leave registers for the rest");
+  static_assert(kOut % kBox == 0, "the epilogue stores whole boxes");
+  static_assert(kN <= 256 && kRows <= 256, "a TMA box has at most 256 rows");
+  static_assert(kOut / kCluster % 8 == 0, "each CTA of a cluster fetches whole swizzle atoms");
+  static_assert(kShared <= kSharedLimit, "stages do not fit shared memory");
+};
+
+struct GemmParams {
+  CUtensorMap a, b, b_up, out;
+  const void* bias;  // null: none
+  const void* bias_up;
+  std::int64_t bias_stride, bias_up_stride;
+  FastActivation f;
+  int columns;
+  int k_blocks;
+  int row_tiles;  // of a cluster: kCluster * kM rows
+  int column_tiles;
+  int group;        // row tiles that are walked together, for the L2 cache
+  int skew;         // k blocks that the second warpgroup starts behind the first; < kStagesB
+  bool wait_first;  // nothing may be read before the kernels ahead are complete; else only `a` depends on them
+};
+
+// Position in a ring of kStages, with the parity of the pass.
+template <int kStages>
+struct Ring {
+  std::uint32_t stage = 0, parity = 0;
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ void advance(std::uint32_t n) {
+    const std::uint32_t position = stage + n;
+    parity ^= (position / kStages) & 1;
+    stage = position % kStages;
+  }
+};
+
+struct TileIndex {
+  int row, column;
+};
+
+// Row tiles in groups, a group column by column.
+__device__ inline TileIndex tile_at(const GemmParams& p, int index) {
+  const int per_group = p.group * p.column_tiles;
+  const int group = index / per_group;
+  const int first = group * p.group;
+  const int height = min(p.group, p.row_tiles - first);
+  const int inside = index - group * per_group;
+  return {first + inside % height, inside / height};
+}
+
+template <class T>
+__device__ inline std::uint32_t pack(float low, float high);
+template <>
+__device__ inline std::uint32_t pack<__nv_bfloat16>(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+template <>
+__device__ inline std::uint32_t pack<__half>(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+// Value `row` of the concatenated biases of a tile (gate, then up).
+template <class T, class Tile>
+__device__ inline float bias_at(const GemmParams& p, int first_column, int row) {
+  const bool up = Tile::kGated && row >= Tile::kOut;
+  const int column = first_column + (up ? row - Tile::kOut : row);
+  const T* bias = static_cast<const T*>(up ? p.bias_up : p.bias);
+  const std::int64_t stride = up ? p.bias_up_stride : p.bias_stride;
+  return bias != nullptr && column < p.columns ? static_cast<float>(bias[column * stride]) : 0.0f;
+}
+
+// kBox columns of 64 rows of output from the accumulators of a warpgroup, as packed pairs in the accumulators' order.
+// `d` begins at the first column.
+template <class T, class Tile, Shape kShape>
+__device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
+  constexpr int kCoefficients = std::is_same_v<T, __half> ? 5 : 3;
+#pragma unroll
+  for (int i = 0; i < Tile::kBox / 4; ++i) {
+    if constexpr (Tile::kGated) {
+      const float* up = d + Tile::kOut / 2;
+      out[i] = pack<T>(gated<kShape, kCoefficients>(f, d[2 * i], up[2 * i]),
+                       gated<kShape, kCoefficients>(f, d[2 * i + 1], up[2 * i + 1]));
+    } else {
+      out[i] =
+          pack<T>(activate<kShape, kCoefficients>(f, d[2 * i]), activate<kShape, kCoefficients>(f, d[2 * i + 1]));
+    }
+  }
+}
+
+template <class T, class Tile>
+__device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
+  switch (f.shape) {
+    case Shape::identity: return finish<T, Tile, Shape::identity>(f, d, out);
+    case Shape::relu: return finish<T, Tile, Shape::relu>(f, d, out);
+    case Shape::relu2: return finish<T, Tile, Shape::relu2>(f, d, out);
+    case Shape::sigmoid: return finish<T, Tile, Shape::sigmoid>(f, d, out);
+    case Shape::logistic: return finish<T, Tile, Shape::logistic>(f, d, out);
+    case Shape::swiglu_oai:
+      if constexpr (Tile::kGated) return finish<T, Tile, Shape::swiglu_oai>(f, d, out);
+  }
+}
+
+// Packed pairs to shared memory in the layout of the output's tensor map: 64 rows of kBox columns, swizzled over that
+// width.
+template <class Tile>
+__device__ inline void stage_output(std::uint32_t area, const std::uint32_t (&out)[Tile::kBox / 4]) {
+  constexpr int kRowBytes = Tile::kBox * 2;
+  constexpr int kChunks = Tile::kBox / 8;  // of 16 bytes
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const int row = 16 * warp + lane % 16;
+  // The copy engine's swizzle: 16-byte chunk number xor number of the line of 128 bytes.
+  const int swizzle = (row * kRowBytes / 128) % kChunks;
+#pragma unroll
+  for (int i = 0; i < kChunks / 2; ++i) {
+    const int chunk = 2 * i + lane / 16;
+    ptx::store_matrix_x4(area + row * kRowBytes + (chunk ^ swizzle) * 16, out[4 * i], out[4 * i + 1], out[4 * i + 2],
+                         out[4 * i + 3]);
+  }
+}
+
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant__ GemmParams p) {
+  constexpr int kStagesA = Tile::kStagesA, kStagesB = Tile::kStagesB, kCluster = Tile::kCluster;
+  extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
+  const std::uint32_t shared = ptx::shared_address(dynamic_shared);
+  const std::uint32_t full_a = shared + Tile::kOffsetBarriers;  // [ring][stage]
+  const std::uint32_t empty_a = full_a + 8 * Tile::kRingsA * kStagesA;
+  const std::uint32_t full_b = empty_a + 8 * Tile::kRingsA * kStagesA;
+  const std::uint32_t empty_b = full_b + 8 * kStagesB;
+  const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
+  const int warpgroup = warp / 4;
+
+  if (warp == 0 && ptx::elect_one()) {
+    constexpr int kReaders = Tile::kTurns ? 1 : 2;  // warpgroups that read a stage of b
+    for (int i = 0; i < Tile::kRingsA * kStagesA; ++i) {
+      ptx::mbarrier_init(full_a + 8 * i, 1);
+      ptx::mbarrier_init(empty_a + 8 * i, 4);
+    }
+    for (int i = 0; i < kStagesB; ++i) {
+      ptx::mbarrier_init(full_b + 8 * i, 1);
+      ptx::mbarrier_init(empty_b + 8 * i, 4 * kReaders * kCluster);
+    }
+    ptx::mbarrier_init_fence();
+  }
+  if (warp == 4 && ptx::elect_one()) {
+    ptx::prefetch_tensor_map(p.a);
+    ptx::prefetch_tensor_map(p.b);
+    if (Tile::kGated) ptx::prefetch_tensor_map(p.b_up);
+    ptx::prefetch_tensor_map(p.out);
+  }
+  if constexpr (kCluster > 1) {
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  } else {
+    __syncthreads();
+  }
+  if (p.wait_first) ptx::grid_dependency_wait();
+  ptx::grid_dependency_launch();
+
+  const int rank = kCluster > 1 ? ptx::cluster_rank() : 0;
+  const int first = blockIdx.x / kCluster, step = gridDim.x / kCluster;
+  const int tiles = p.row_tiles * p.column_tiles;  // of clusters
+  auto tile_of = [&](int index) {
+    TileIndex tile = tile_at(p, index);
+    if constexpr (kCluster > 1) tile.row = tile.row * kCluster + rank;
+    return tile;
+  };
+
+  if (warpgroup == Tile::kConsumers) {
+    ptx::registers_shrink<Tile::kProducerRegisters>();
+    const int role = warp % 4;
+    if (role == 0) {  // weights
+      Ring<kStagesB> ring;
+      for (int index = first; index < tiles; index += step) {
+        const int column = tile_of(index).column * Tile::kOut;
+        for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
+          ptx::mbarrier_wait(empty_b + 8 * ring.stage, ring.parity ^ 1);
+          if (ptx::elect_one()) {
+            const std::uint32_t full = full_b + 8 * ring.stage;
+            // Each CTA fetches its share of the rows for all of the cluster.
+            constexpr int kShare = Tile::kOut / kCluster;
+            const std::uint32_t to = shared + Tile::kOffsetB + ring.stage * Tile::kBytesB + rank * kShare * 128;
+            ptx::mbarrier_arrive_expect(full, Tile::kBytesB);
+            if constexpr (kCluster > 1) {
+              constexpr std::uint16_t kAll = (1 << kCluster) - 1;
+              ptx::tma_load_multicast(to, p.b, full, k * kBlockK, column + rank * kShare, kAll);
+              if constexpr (Tile::kGated)
+                ptx::tma_load_multicast(to + Tile::kOut * 128, p.b_up, full, k * kBlockK, column + rank * kShare,
+                                        kAll);
+            } else {
+              ptx::tma_load(to, p.b, full, k * kBlockK, column);
+              if constexpr (Tile::kGated) ptx::tma_load(to + Tile::kOut * 128, p.b_up, full, k * kBlockK, column);
+            }
+          }
+        }
+      }
+    } else if (role <= Tile::kRingsA) {  // rows of a
+      if (!p.wait_first) ptx::grid_dependency_wait();
+      const int which = role - 1;
+      const std::uint32_t base = shared + which * kStagesA * Tile::kBytesA;
+      Ring<kStagesA> ring;
+      for (int index = first; index < tiles; index += step) {
+        const int row = tile_of(index).row * Tile::kM + which * Tile::kRows;
+        for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
+          const std::uint32_t barrier = 8 * (which * kStagesA + ring.stage);
+          ptx::mbarrier_wait(empty_a + barrier, ring.parity ^ 1);
+          if (ptx::elect_one()) {
+            ptx::mbarrier_arrive_expect(full_a + barrier, Tile::kBytesA);
+            ptx::tma_load(base + ring.stage * Tile::kBytesA, p.a, full_a + barrier, k * kBlockK, row);
+          }
+        }
+      }
+    }
+  } else {
+    ptx::registers_grow<Tile::kConsumerRegisters>();
+    const int lane = threadIdx.x % 32, thread = threadIdx.x % 128;
+    const int ring_a = Tile::kTurns ? 0 : warpgroup;
+    // Addresses of the rings' first stages, in the descriptors' unit.
+    const std::uint32_t tile_a = (shared + ring_a * kStagesA * Tile::kBytesA) >> 4;
+    const std::uint32_t tile_b = (shared + Tile::kOffsetB) >> 4;
+    const std::uint32_t staged = shared + Tile::kOffsetStaged + warpgroup * (Tile::kStores * Tile::kBytesStaged);
+    const std::uint32_t bias_shared = shared + Tile::kOffsetBias + warpgroup * Tile::kN * 4;
+    std::uint32_t area = staged;
+    const int named = 1 + warpgroup;             // barrier of this warpgroup
+    constexpr int kTurn = 1 + Tile::kConsumers;  // and those by which one warpgroup lets the other go ahead
+    const bool has_bias = p.bias != nullptr || p.bias_up != nullptr;
+    Ring<kStagesA> a;
+    Ring<kStagesB> b;
+    int start = first, stride = step;
+    if constexpr (Tile::kTurns) {
+      start += warpgroup * step;
+      stride *= Tile::kConsumers;
+      a.advance(warpgroup * p.k_blocks);
+      b.advance(warpgroup * p.k_blocks);
+    } else if (warpgroup == 1 && p.skew > 0) {
+      ptx::barrier_sync(kTurn, 256);
+    }
+    auto release = [&](std::uint32_t stage_a, std::uint32_t stage_b) {
+      if (lane == 0) ptx::mbarrier_arrive(empty_a + 8 * (ring_a * kStagesA + stage_a));
+      if constexpr (kCluster > 1) {
+        if (lane < kCluster) ptx::mbarrier_arrive_cluster(empty_b + 8 * stage_b, lane);
+      } else {
+        if (lane == 0) ptx::mbarrier_arrive(empty_b + 8 * stage_b);
+      }
+    };
+
+    for (int index = start; index < tiles; index += stride) {
+      const TileIndex tile = tile_of(index);
+      const int column = tile.column * Tile::kOut;
+      float bias[(Tile::kN + 127) / 128];
+      if (has_bias) {
+#pragma unroll
+        for (int i = 0; i < (Tile::kN + 127) / 128; ++i) bias[i] = bias_at<T, Tile>(p, column, thread + 128 * i);
+      }
+
+      float d[Tile::kBlocks][Tile::kN / 2];
+      // A parity tells one pass of a ring from the next only: not to look at stages before the other is through them.
+      if (Tile::kTurns && index != first) ptx::barrier_sync(kTurn + warpgroup, 256);
+      std::uint32_t previous_a = 0, previous_b = 0;
+      for (int k = 0; k < p.k_blocks; ++k) {
+        ptx::mbarrier_wait(full_b + 8 * b.stage, b.parity);
+        ptx::mbarrier_wait(full_a + 8 * (ring_a * kStagesA + a.stage), a.parity);
+        ptx::wgmma_fence();
+        const std::uint32_t a_now = tile_a + a.stage * (Tile::kBytesA >> 4);
+        const std::uint32_t b_now = tile_b + b.stage * (Tile::kBytesB >> 4);
+#pragma unroll
+        for (int i = 0; i < Tile::kBlocks; ++i) {
+#pragma unroll
+          for (int j = 0; j < kBlockK / 16; ++j) {
+            ptx::Wgmma<T, Tile::kN>::run(d[i], ptx::wgmma_descriptor(a_now + (i * 8192 + j * 32 >> 4)),
+                                         ptx::wgmma_descriptor(b_now + (j * 32 >> 4)), j > 0 || k > 0);
+          }
+        }
+        ptx::wgmma_commit();
+        if (k > 0) {
+          ptx::wgmma_wait<1>();
+          release(previous_a, previous_b);
+        }
+        previous_a = a.stage;
+        previous_b = b.stage;
+        a.advance();
+        b.advance();
+        if (!Tile::kTurns && warpgroup == 0 && index == first && k + 1 == p.skew) ptx::barrier_arrive(kTurn, 256);
+      }
+      if (Tile::kTurns && index + step < tiles) {
+        ptx::barrier_arrive(kTurn + (warpgroup + 1 == Tile::kConsumers ? 0 : warpgroup + 1), 256);
+      }
+      ptx::wgmma_wait<0>();
+      release(previous_a, previous_b);
+      if constexpr (Tile::kTurns) {  // the others' tiles
+        a.advance((Tile::kConsumers - 1) * p.k_blocks);
+        b.advance((Tile::kConsumers - 1) * p.k_blocks);
+      }
+
+      if (has_bias) {
+#pragma unroll
+        for (int i = 0; i < (Tile::kN + 127) / 128; ++i) {
+          if (thread + 128 * i < Tile::kN) ptx::store_shared(bias_shared + 4 * (thread + 128 * i), bias[i]);
+        }
+        ptx::barrier_sync(named, 128);
+#pragma unroll
+        for (int j = 0; j < Tile::kN / 8; ++j) {
+          const float2 pair = ptx::load_shared_pair(bias_shared + 32 * j + 8 * (lane % 4));
+#pragma unroll
+          for (int i = 0; i < Tile::kBlocks; ++i) {
+            d[i][4 * j] += pair.x;
+            d[i][4 * j + 1] += pair.y;
+            d[i][4 * j + 2] += pair.x;
+            d[i][4 * j + 3] += pair.y;
+          }
+        }
+      }
+      const int row = tile.row * Tile::kM + (Tile::kTurns ? 0 : warpgroup * Tile::kRows);
+#pragma unroll
+      for (int i = 0; i < Tile::kBlocks; ++i) {
+#pragma unroll
+        for (int box = 0; box < Tile::kOut / Tile::kBox; ++box) {
+          std::uint32_t out[Tile::kBox / 4];
+          finish<T, Tile>(p.f, d[i] + box * (Tile::kBox / 2), out);
+          stage_output<Tile>(area, out);
+          ptx::fence_async_shared();
+          // The thread that stores lets nobody go on to the next area before its last store has read it.
+          if (thread == 0) ptx::tma_store_wait_read<Tile::kStores - 2>();
+          ptx::barrier_sync(named, 128);
+          if (thread == 0) {
+            ptx::tma_store(p.out, area, column + box * Tile::kBox, row + 64 * i);
+            ptx::tma_store_commit();
+          }
+          area = area == staged + (Tile::kStores - 1) * Tile::kBytesStaged ? staged : area + Tile::kBytesStaged;
+        }
+      }
+    }
+    if (thread == 0) ptx::tma_store_wait();
+  }
+  if constexpr (kCluster > 1) {  // peers may still signal this CTA's barriers
+    __syncwarp();
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+}
+
+// Queues one product with tile kIndex of the table.
+template <class T, int kIndex>
+Status launch_tile(const GemmCall& call, cudaStream_t stream) {
+  using Tile = sm90::Tile<kIndex>;
+  constexpr DType kDType = std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
+  constexpr int kShare = Tile::kOut / Tile::kCluster;  // weight rows that a CTA fetches
+  constexpr std::int64_t kClusterRows = std::int64_t{Tile::kM} * Tile::kCluster;
+  const Gemm& g = call.gemm;
+  const Weight& first = Tile::kGated ? g.gate : g.w;
+  GemmParams p{};
+  if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kRows, kBlockK); !status)
+    return status;
+  if (Status status = encode_tensor_map(p.b, kDType, {first.data, g.n, g.k, first.row_stride}, kShare, kBlockK);
+      !status)
+    return status;
+  if (Tile::kGated) {
+    if (Status status = encode_tensor_map(p.b_up, kDType, {g.w.data, g.n, g.k, g.w.row_stride}, kShare, kBlockK);
+        !status)
+      return status;
+  }
+  if (Status status = encode_tensor_map(p.out, kDType, {g.out, g.m, g.n, g.ldo}, 64, Tile::kBox); !status)
+    return status;
+  const Bias& bias = Tile::kGated ? g.gate_bias : g.bias;
+  p.bias = bias.data;
+  p.bias_stride = bias.stride;
+  if (Tile::kGated) {
+    p.bias_up = g.bias.data;
+    p.bias_up_stride = g.bias.stride;
+  }
+  p.f = call.activation;
+  p.columns = g.n;
+  p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
+  p.row_tiles = static_cast<int>((g.m + kClusterRows - 1) / kClusterRows);
+  p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
+  p.group = kGroup;
+  p.skew = Tile::kTurns ? 0 : std::min({kSkew, p.k_blocks, Tile::kStagesB - 1});
+  p.wait_first = !call.weights_ready;
+  const std::int64_t clusters =
+      std::min<std::int64_t>(std::int64_t{p.row_tiles} * p.column_tiles, call.sms / Tile::kCluster);
+  Launch how;
+  how.grid = static_cast<unsigned>(clusters * Tile::kCluster);
+  how.block = Tile::kThreads;
+  how.shared_bytes = Tile::kShared;
+  how.stream = stream;
+  how.overlaps_predecessor = call.overlaps_predecessor;
+  how.cluster = Tile::kCluster > 1 ? Tile::kCluster : 0;
+  return launch<gemm<T, Tile>>(kName, how, Tile::kShared, p);
+}
+
+// The same with the call's tile, one of those of its form.
+template <class T, bool kGated>
+Status launch_any_tile(const GemmCall& call, cudaStream_t stream) {
+  Status (*functions[kTileCount])(const GemmCall&, cudaStream_t) = {};
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    (
+        [&] {
+          if constexpr (kTiles[kIndex].gated == kGated) functions[kIndex] = launch_tile<T, kIndex>;
+        }(),
+        ...);
+  }
+  (std::make_integer_sequence<int, kTileCount>());
+  return functions[call.tile](call, stream);
+}
+
+}  // namespace fusedmlp::cuda::sm90

@@ -1,0 +1,7 @@
+#include "cuda/sm90/gemm.cuh"
+
+namespace fusedmlp::cuda::sm90 {
+
+Status gemm_f16(const GemmCall& call, cudaStream_t stream) { return launch_any_tile<__half, false>(call, stream); }
+
+}  // namespace fusedmlp::cuda::sm90

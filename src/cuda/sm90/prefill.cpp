@@ -1,0 +1,112 @@
+// cuda.sm90: the two products of many tokens on Hopper, the second started while the first one drains.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "core/cost_model.h"
+#include "core/dispatch.h"
+#include "core/format.h"
+#include "cuda/common/check.h"
+#include "cuda/entries.h"
+#include "cuda/sm90/tiles.h"
+
+namespace fusedmlp::cuda {
+namespace sm90 {
+namespace {
+
+constexpr double kOverlapSeconds = 1.0e-6;                    // of the second launch with the first one's end
+constexpr std::int64_t kTurnBytes = std::int64_t{512} << 20;  // bounds the stored hidden of a turn
+
+std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
+
+struct Layout {
+  std::int64_t rows;  // of a turn
+  std::int64_t ldh;   // elements between rows of the hidden: 16-byte aligned
+  Choice hidden, out;
+};
+
+Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  Layout l;
+  l.ldh = divide_up(spec.d_hidden, 8) * 8;
+  l.rows = std::min(tokens, std::max<std::int64_t>(1024, kTurnBytes / (l.ldh * 2) / 256 * 256));
+  const bool activated = spec.activation != Activation::identity;
+  l.hidden = choose({l.rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype}, device);
+  l.out = choose({l.rows, spec.d_out, spec.d_hidden, false, false, spec.dtype}, device);
+  return l;
+}
+
+std::string unsupported(const core::Query& query) {
+  if (query.device.compute_capability != 90) return "needs a Hopper GPU (compute capability 9.0)";
+  if (query.spec.dtype == DType::f32) return "bf16 and fp16 only";
+  if (query.operands.in_out) return "reads weights that are [out, in]";
+  if (query.operands.alignment < 16) {
+    return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
+                        query.operands.alignment);
+  }
+  return {};
+}
+
+std::size_t workspace_bytes(const core::Query& query) {
+  const Layout l = layout(query.spec, query.tokens, query.device);
+  return static_cast<std::size_t>(l.rows * l.ldh) * size_of(query.spec.dtype);
+}
+
+Status multiply(const GemmCall& call, DType dtype, bool gated, cudaStream_t stream) {
+  if (dtype == DType::bf16) return gated ? gemm_bf16_gated(call, stream) : gemm_bf16(call, stream);
+  return gated ? gemm_f16_gated(call, stream) : gemm_f16(call, stream);
+}
+
+Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
+  const DeviceScope scope(device.device.index);
+  if (!scope.status()) return scope.status();
+  const MlpSpec& spec = problem.spec;
+  const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
+  const auto stream = static_cast<cudaStream_t>(args.stream);
+  const Layout l = layout(spec, args.tokens, device);
+  GemmCall first;
+  first.activation = fast_activation(spec);
+  first.tile = l.hidden.tile;
+  first.sms = device.cores;
+  first.overlaps_predecessor = true;
+  GemmCall second;
+  second.tile = l.out.tile;
+  second.sms = device.cores;
+  second.overlaps_predecessor = true;
+  second.weights_ready = true;  // the first product began when everything ahead of it was complete
+  for (std::int64_t row = 0; row < args.tokens; row += l.rows) {
+    const std::int64_t rows = std::min(l.rows, args.tokens - row);
+    const TwoGemms products =
+        two_gemms(problem, static_cast<const std::byte*>(args.x) + row * args.ldx * size, args.ldx, args.workspace,
+                  l.ldh, static_cast<std::byte*>(args.y) + row * args.ldy * size, args.ldy, rows);
+    first.gemm = products.hidden;
+    second.gemm = products.out;
+    if (Status status = multiply(first, spec.dtype, spec.gated, stream); !status) return status;
+    if (Status status = multiply(second, spec.dtype, false, stream); !status) return status;
+  }
+  return {};
+}
+
+core::Prediction predict(const core::Query& query) {
+  const Layout l = layout(query.spec, query.tokens, query.device);
+  const double turns = std::ceil(static_cast<double>(query.tokens) / static_cast<double>(l.rows));
+  const double time = turns * (l.hidden.seconds + l.out.seconds - kOverlapSeconds);
+  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
+  return {std::max(time, limit.seconds), limit.bound, Basis::modelled};
+}
+
+}  // namespace
+}  // namespace sm90
+
+core::KernelEntry prefill_kernel() {
+  return {
+      .name = sm90::kName,
+      .summary = "two wgmma products fed by the copy engine, bias and activation in the first one's epilogue",
+      .layout = nullptr,
+      .unsupported = sm90::unsupported,
+      .workspace_bytes = sm90::workspace_bytes,
+      .predict = sm90::predict,
+      .run = sm90::run,
+  };
+}
+
+}  // namespace fusedmlp::cuda

@@ -1,0 +1,80 @@
+// The tiles of the Hopper matrix kernel, and what is asked of one launch.
+#pragma once
+
+#include <cstdint>
+#include <iterator>
+
+#include "cuda/common/gemm.h"
+#include "cuda/sm90/activation.h"
+
+namespace fusedmlp::cuda::sm90 {
+
+inline constexpr char kName[] = "cuda.sm90";
+inline constexpr int kBlockK = 64;  // k of a stage: 128 bytes of 16-bit elements, the span of the swizzle
+
+// A tile is m rows by `weights` rows of the weight matrices: as many output columns, or half of them when each needs
+// a gate and an up.
+struct TileShape {
+  int m;
+  int weights;
+  bool gated;
+  int stages_a;  // depth of the rings of shared memory
+  int stages_b;
+  int consumers;  // warpgroups that multiply
+  bool turns;     // they take turns with whole tiles ("ping-pong"); else two share each tile, half the rows each
+  int cluster;    // CTAs with tiles below each other, which fetch their common weights once
+
+  constexpr int columns() const { return gated ? weights / 2 : weights; }
+};
+
+// Those that were fastest for some shape on an H100 or H200; docs/lab-notes.md has the others.
+inline constexpr TileShape kTiles[] = {
+    {128, 192, true, 5, 5, 2, true, 1},   // many tokens: an epilogue runs beside the other warpgroup's products
+    {128, 192, true, 5, 5, 2, true, 2},   // the same for wide MLPs, with half the weight traffic
+    {128, 128, true, 5, 5, 3, true, 1},   // few tokens
+    {128, 256, true, 4, 4, 2, false, 1},  // few tokens, wide
+    {128, 192, false, 4, 4, 2, true, 1},
+    {128, 128, false, 5, 5, 3, true, 1},  // few k blocks: two epilogues run
+                                          // beside the products of a third
+                                          // warpgroup
+    {128, 128, false, 6, 6, 2, true, 1},
+    {256, 192, false, 3, 4, 2, false, 1},
+    {256, 128, false, 3, 6, 2, false, 1},
+    {128, 256, false, 4, 4, 2, false, 1},
+    {64, 96, false, 10, 10, 2, true, 1},  // few tokens, narrow
+    {64, 128, false, 8, 8, 2, true, 1},
+};
+inline constexpr int kTileCount = static_cast<int>(std::size(kTiles));
+
+// One product as the cost model sees it.
+struct Product {
+  std::int64_t m;
+  std::int64_t n;
+  std::int64_t k;
+  bool gated;
+  bool activated;
+  DType dtype;
+};
+struct Choice {
+  int tile;  // of kTiles
+  double seconds;
+};
+Choice choose(const Product& p, const DeviceInfo& device);
+
+// One product and its epilogue. `gemm.gate` and `gemm.gate_bias` count for gated tiles alone.
+struct GemmCall {
+  Gemm gemm;
+  FastActivation activation;
+  int tile = 0;  // of kTiles
+  int sms = 0;
+  bool overlaps_predecessor = false;  // started before the launch ahead of it is complete
+  bool weights_ready = false;         // only `gemm.a` depends on that launch
+};
+
+// Queue the product on the stream. One function a storage type and form, each compiled apart.
+Status gemm_bf16(const GemmCall& call, cudaStream_t stream);
+Status gemm_bf16_gated(const GemmCall& call, cudaStream_t stream);
+Status gemm_f16(const GemmCall& call, cudaStream_t stream);
+Status gemm_f16_gated(const GemmCall& call, cudaStream_t stream);
+
+}  // namespace fusedmlp::cuda::sm90
