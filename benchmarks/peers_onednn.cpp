@@ -191,7 +191,7 @@ double difference(DType dtype, const std::vector<std::byte>& a, const std::vecto
   return std::sqrt(apart / size);
 }
 
-int compare(const std::string& text, std::int64_t tokens) {
+int run_case(const std::string& text, std::int64_t tokens) {
   const Result<MlpSpec> spec = parse_spec(text);
   if (!spec || spec->dtype == DType::f16 || algorithm_of(spec->activation) == dnnl::algorithm::undef) {
     std::fprintf(stderr, "error: SPEC: got %s, accepted: fp32 or bf16 with relu, gelu, gelu_tanh or silu%s%s\n",
@@ -256,7 +256,7 @@ int main(int argc, char** argv) {
         return 2;
       }
       try {
-        if (const int code = fusedmlp::compare(spec, value); code != 0) return code;
+        if (const int code = fusedmlp::run_case(spec, value); code != 0) return code;
       } catch (const dnnl::error& error) {  // bf16 needs AVX-512 there
         std::printf("%-28s %7lld   left out: oneDNN: %s\n", spec.c_str(), value, error.what());
       }
