@@ -93,6 +93,13 @@ stage_tiles() {
   report tiles $? $SECONDS
 }
 
+# Without a GPU every test is skipped, which must not read as a success.
+if [[ ${1:-} == @(tests|sanitizers|python|benchmark|tiles|all) ]] &&
+  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter='StatelessRun.*' | grep -q SKIPPED; then
+  echo "run.sh: fusedmlp sees no GPU here (CUDA 13 needs driver R580 or newer)" >&2
+  exit 2
+fi
+
 case ${1:-} in
   tests | sanitizers | python | benchmark | tiles) "stage_$1" ;;
   all) for stage in tests sanitizers python benchmark; do "stage_$stage"; done ;;
