@@ -179,7 +179,7 @@ def test_profile_of_a_model(tmp_path):
     assert fused["mlp"]["limit_share"] == pytest.approx(run["limit_us"] / fused["mlp"]["median_us"])
     assert result.row("compiled")["status"] == "unavailable"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "eager.trace.json", "fused.trace.json", "profile.json", "profile.txt"
+        "eager.trace.json", "fused.trace.json", "profile.json", "profile.txt", "report.html"
     ]  # fmt: skip
     assert json.loads((tmp_path / "profile.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     assert "the MLPs alone" in str(result) and "the whole model" in str(result)
