@@ -13,7 +13,10 @@ namespace {
 // [[2, 3], [], [[4], [5]]]: a list of tensors has no dims of its own, nor has an input whose dims are no integers.
 Shapes parse_shapes(std::string_view text) {
   Shapes shapes;
-  TextCursor c{text.data(), text.data() + text.size()};
+  std::string padded;  // a cursor reads ahead
+  padded.reserve(text.size() + kTextPadding);
+  padded.append(text).append(kTextPadding, '\0');
+  TextCursor c{padded.data(), padded.data() + text.size()};
   std::string_view value;
   const auto next = [&] {  // the cursor before a value, or false at the list's end
     c.skip_space();

@@ -149,6 +149,19 @@ TEST(TraceFormats, ReadsFilesOf2021) {
   EXPECT_TRUE(trace.warnings.empty());
 }
 
+// A text among the dims was read past the end of a copy of them; AddressSanitizer tells.
+TEST(TraceFormats, DimsThatAreNoNumbersAreNone) {
+  for (int length = 0; length < 20; ++length) {
+    const std::string word(static_cast<std::size_t>(length), 'a');
+    const Trace trace = trace_of(R"({"schemaVersion": 1, "traceEvents": [
+      {"ph": "X", "cat": "cpu_op", "name": "mm", "pid": 1, "tid": 1, "ts": 1, "dur": 2,
+       "args": {"Input Dims": [[2, 3], [")" +
+                                 word + R"("], ")" + word + R"("]}}]})");
+    ASSERT_EQ(trace.events.size(), 1u);
+    EXPECT_EQ(trace.shapes[trace.op_args[trace.events[0].args].dims], (Shapes{{2, 3}, {}, {}}));
+  }
+}
+
 TEST(TraceFormats, OrderOfKeysAndWhiteSpaceDoNotMatter) {
   const std::string expected =
       "aB 1 2  0 1500 2000 4 -1 -1|[ 1][][]|\n"
