@@ -341,7 +341,7 @@ def table(cells: dict[str, dict[str, Any]], keys: list[str]) -> str:
         share = f"{cell['limit_us'] / fused * 100:.0f} %" if fused else "-"
         rows.append(
             [key, *times, best or "-", *("-" if r is None else f"{r:.2f}" for r in ratios)]
-            + [_microseconds(cell["limit_us"]), cell["limit_by"], share]
+            + [_microseconds(cell["limit_us"]), cell.get("limit_by", "-"), share]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [
