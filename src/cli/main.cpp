@@ -53,7 +53,8 @@ int run(int argc, char** argv) {
   }
   if (!action) {
     std::string names;
-    for (const CLI::App* command : app.get_subcommands({})) names += (names.empty() ? "" : ", ") + command->get_name();
+    for (const CLI::App* command : app.get_subcommands({}))
+      names += (names.empty() ? "" : ", ") + command->get_name();
     throw Failure("no command given; commands: " + names + " (see fusedmlp --help)");
   }
   return action();

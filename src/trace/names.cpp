@@ -8,12 +8,9 @@ const char* to_string(Phase phase) noexcept { return phase == Phase::backward ? 
 
 const char* to_string(Regime regime) noexcept {
   switch (regime) {
-    case Regime::overhead:
-      return "overhead";
-    case Regime::memory:
-      return "memory";
-    case Regime::compute:
-      return "compute";
+    case Regime::overhead: return "overhead";
+    case Regime::memory: return "memory";
+    case Regime::compute: return "compute";
   }
   return "?";
 }
@@ -22,28 +19,17 @@ const char* to_string(Verdict verdict) noexcept { return verdict == Verdict::fus
 
 const char* to_string(Role role) noexcept {
   switch (role) {
-    case Role::gate:
-      return "gate";
-    case Role::up:
-      return "up";
-    case Role::gate_up:
-      return "gate_up";
-    case Role::activation:
-      return "activation";
-    case Role::multiply:
-      return "multiply";
-    case Role::down:
-      return "down";
-    case Role::bias:
-      return "bias";
-    case Role::cast:
-      return "cast";
-    case Role::reduce:
-      return "reduce";
-    case Role::routing:
-      return "routing";
-    case Role::other:
-      return "other";
+    case Role::gate: return "gate";
+    case Role::up: return "up";
+    case Role::gate_up: return "gate_up";
+    case Role::activation: return "activation";
+    case Role::multiply: return "multiply";
+    case Role::down: return "down";
+    case Role::bias: return "bias";
+    case Role::cast: return "cast";
+    case Role::reduce: return "reduce";
+    case Role::routing: return "routing";
+    case Role::other: return "other";
   }
   return "?";
 }

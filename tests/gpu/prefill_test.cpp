@@ -7,9 +7,9 @@
 #include <string>
 
 #include "core/activation.h"
-#include "core/sm_rates.h"
 #include "core/kernel.h"
 #include "core/numeric.h"
+#include "core/sm_rates.h"
 #include "cuda/sm90/activation.h"
 #include "cuda/sm90/tiles.h"
 

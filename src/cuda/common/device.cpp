@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "core/sm_rates.h"
 #include "core/kernel.h"
+#include "core/sm_rates.h"
 #include "cuda/common/check.h"
 
 namespace fusedmlp::core {
