@@ -1,4 +1,5 @@
-"""fusedmlp beside PyTorch on a GPU: eager, torch.compile, max-autotune, cuBLASLt's GELU epilogue, cuBLAS alone.
+"""fusedmlp beside PyTorch on a GPU: eager, torch.compile, max-autotune, cuBLASLt's GELU epilogue, cuBLAS alone, and
+Liger's activation kernels where liger_kernel can be imported.
 
     python benchmarks/peers_gpu.py --out FILE.json [--only REGEX] [--quick] [--no-autotune]
 
@@ -33,13 +34,28 @@ SAMPLES = 15
 SHAPES = [
     ("GeGLU 768x3072", "geglu_tanh", 768, 3072, False, (1, 16, 64, 256, 1024, 8192)),
     ("GELU+bias 768x3072", "gelu", 768, 3072, True, (1, 1024, 8192)),
-    ("GELU+bias 1024x4096", "gelu", 1024, 4096, True, (1, 256, 8192)),
+    ("GELU+bias 1024x4096", "gelu", 1024, 4096, True, (1, 64, 256, 8192)),
     ("GELU+bias 4096x4096", "gelu", 4096, 4096, True, (1, 64, 1024)),
-    ("SwiGLU 4096x14336", "swiglu", 4096, 14336, False, (1, 16, 64, 1024, 8192)),
+    ("SwiGLU 4096x14336", "swiglu", 4096, 14336, False, (1, 16, 64, 256, 1024, 8192)),
     ("GeGLU 2048x16384", "geglu_tanh", 2048, 16384, False, (1, 256, 8192)),
     ("SwiGLU 2048x768", "swiglu", 2048, 768, False, (1, 64, 8192)),
+    ("SwiGLU 8192x28672", "swiglu", 8192, 28672, False, (1,)),
+    ("GELU+bias 128x512", "gelu", 128, 512, True, (65536, 262144)),
+    ("GELU+bias 256x1024", "gelu", 256, 1024, True, (65536, 262144)),
 ]
 QUICK = {1024, 8192}
+
+
+try:
+    from importlib.metadata import version
+
+    from liger_kernel.ops.geglu import LigerGELUMulFunction
+    from liger_kernel.ops.swiglu import LigerSiLUMulFunction
+
+    LIGER = {"geglu_tanh": LigerGELUMulFunction.apply, "swiglu": LigerSiLUMulFunction.apply}
+    LIGER_VERSION = version("liger_kernel")
+except ImportError:
+    LIGER, LIGER_VERSION = {}, None
 
 
 def activation(form: str) -> Callable:
@@ -90,6 +106,8 @@ def variants(form: str, autotune: bool) -> dict[str, Callable]:
             flat, dynamic=False, options={"max_autotune": True, "coordinate_descent_tuning": True}
         )
         result["max-autotune"] = lambda x, w: tuned(x, w.up, w.gate, w.down, w.b_up, w.b_down)
+    if form in LIGER:
+        result["liger"] = lambda x, w: F.linear(LIGER[form](F.linear(x, w.gate), F.linear(x, w.up)), w.down)
     if form == "gelu":  # its epilogue is the tanh form: less work than erf
         result["cublaslt"] = lambda x, w: F.linear(
             torch._addmm_activation(w.b_up, x, w.up.t(), use_gelu=True), w.down, w.b_down
@@ -194,6 +212,7 @@ def main() -> int:
                 flush=True,
             )
             document = {"schema": "fusedmlp.peers_gpu/1", "environment": environment(torch.get_num_threads())}
+            document["liger_kernel"] = LIGER_VERSION
             document["rows"] = rows
             options.out.write_text(json.dumps(document, indent=1) + "\n")
     return 0

@@ -30,6 +30,8 @@ cp -r tests/gpu/python "$BUNDLE/python"
 for package in pytest _pytest pluggy iniconfig packaging; do
   cp -r "$VENV"/lib/python3*/site-packages/"$package" "$BUNDLE/site"
 done
+# A peer of the benchmark, which is Python and Triton.
+"$VENV/bin/python" -m pip install -qq --no-deps --no-compile --target "$BUNDLE/site" liger-kernel==0.8.5
 find "$BUNDLE" -name __pycache__ -prune -exec rm -r {} +
 
 size=$(du -sm "$BUNDLE" | cut -f1)

@@ -1,5 +1,6 @@
-"""Checks and times the tiles of lab.cu beside cuBLAS: bench.py LIB.so check | pairs [NAME...]"""
+"""Checks and times the tiles of lab.cu beside cuBLAS: bench.py LIB.so check | pairs [NAME...] | products FILE.json"""
 import ctypes
+import json
 import os
 import statistics
 import sys
@@ -241,6 +242,13 @@ class Mlp:
 SHAPES = {
     "geglu768_8k": (True, 768, 3072, 8192, "gelu", False),
     "geglu768_1k": (True, 768, 3072, 1024, "gelu", False),
+    "bert768_1k": (False, 768, 3072, 1024, "gelu", True),
+    "gelu1024_1k": (False, 1024, 4096, 1024, "gelu", True),
+    "expert_1k": (True, 2048, 768, 1024, "silu", False),
+    "geglu768_2k": (True, 768, 3072, 2048, "gelu", False),
+    "geglu768_512": (True, 768, 3072, 512, "gelu", False),
+    "geglu768_256": (True, 768, 3072, 256, "gelu", False),
+    "llama8b_256": (True, 4096, 14336, 256, "silu", False),
     "bert768_8k": (False, 768, 3072, 8192, "gelu", True),
     "gelu1024_8k": (False, 1024, 4096, 8192, "gelu", True),
     "gelu4096_1k": (False, 4096, 4096, 1024, "gelu", True),
@@ -301,12 +309,60 @@ def pairs(names, ups=2, downs=3):
         torch.cuda.empty_cache()
 
 
+PRODUCTS = [(768, 3072), (1024, 4096), (4096, 4096), (4096, 14336), (2048, 16384), (2048, 768), (2048, 5632)]
+ROWS = [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192]
+
+
+def products(path):
+    """Every tile on both products of MLPs, gated and plain, for the cost model: microseconds, cold weights."""
+    rows = []
+    for d_in, d_hidden in PRODUCTS:
+        for form in ("gated", "plain", "down"):
+            gated = form == "gated"
+            n, k = (d_in, d_hidden) if form == "down" else (d_hidden, d_in)
+            wide = n * (2 if gated else 1)
+            copies = max(2, min(16, int(220e6 // (2 * wide * k)) + 1))
+            weights = [(torch.randn(wide, k, device="cuda") / k**0.5).bfloat16() for _ in range(copies)]
+            for m in ROWS:
+                if m * n * k * (2 if gated else 1) > 5e11:
+                    continue
+                x = torch.randn(m, k, device="cuda").bfloat16()
+                out = torch.empty(m, n, device="cuda", dtype=torch.bfloat16)
+                act = "identity" if form == "down" else "gelu"
+                graphs = {}
+                for tile in TILES:
+                    if tile["gated"] == gated:
+                        graphs[tile["i"]] = (
+                            graph_of(
+                                [
+                                    lambda w=w, tile=tile: gemm(
+                                        tile, x, w[:n], out, w[n:] if gated else None, act=act, pdl=1
+                                    )
+                                    for w in weights
+                                ]
+                            ),
+                            copies,
+                        )
+                full = torch.empty(m, wide, device="cuda", dtype=torch.bfloat16)
+                graphs["cublas"] = (
+                    graph_of([lambda w=w: torch.mm(x, w.T, out=full) for w in weights]),
+                    copies,
+                )
+                us = time_all(graphs, rounds=5, reps=1)
+                rows.append(dict(form=form, m=m, n=n, k=k, us={str(i): round(v, 2) for i, v in us.items()}))
+    document = dict(device=torch.cuda.get_device_name(0), tiles=[t["name"] for t in TILES], rows=rows)
+    with open(path, "w") as file:
+        json.dump(document, file)
+
+
 if __name__ == "__main__":
     print(torch.cuda.get_device_name(0))
     what = sys.argv[2]
     t0 = time.time()
     if what == "check":
         sys.exit(0 if check() else 1)
+    if what == "products":
+        products(sys.argv[3])
     if what == "pairs":
         pairs(sys.argv[3:] or list(SHAPES))
     print(f"{time.time() - t0:.1f} s")

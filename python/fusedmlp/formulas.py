@@ -23,6 +23,8 @@ GATES = {"none": 0, "separate": 1, "first": 2, "last": 3, "interleaved": 4}
 
 _IDENTITY, _RELU, _RELU2, _GELU, _GELU_TANH, _QUICK_GELU, _SILU, _SIGMOID, _SWIGLU_OAI = range(9)
 _QUICK_GELU_SLOPE = 1.702
+# Those that are one operator of PyTorch, which computes in float32 inside and rounds once.
+_ONE_OPERATOR = frozenset((_IDENTITY, _RELU, _GELU, _GELU_TANH, _SILU, _SIGMOID))
 _aten = torch.ops.aten
 
 
@@ -114,14 +116,20 @@ def _pre_activations(
     b_up: Optional[Tensor],
     gate_order: int,
 ) -> tuple[Optional[Tensor], Tensor]:
-    """Gate (None for a plain MLP) and up, in float32 for 16-bit operands."""
-    wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-    up = F.linear(x, w_up, b_up).to(wide)
+    """Gate (None for a plain MLP) and up."""
+    up = F.linear(x, w_up, b_up)
     if gate_order == 0:
         return None, up
     if gate_order == 1:
-        return F.linear(x, w_gate, b_gate).to(wide), up
+        return F.linear(x, w_gate, b_gate), up
     return _split(up, gate_order)
+
+
+def _widened(gate: Optional[Tensor], up: Tensor) -> tuple[Optional[Tensor], Tensor]:
+    """The same in float32 for 16-bit operands."""
+    if up.dtype not in (torch.bfloat16, torch.float16):
+        return gate, up
+    return None if gate is None else gate.float(), up.float()
 
 
 def forward(
@@ -139,6 +147,8 @@ def forward(
 ) -> Tensor:
     """The MLP layer by layer; x [..., d_in] -> [..., d_out]."""
     gate, up = _pre_activations(x, w_gate, w_up, b_gate, b_up, gate_order)
+    if activation not in _ONE_OPERATOR:
+        gate, up = _widened(gate, up)
     h = hidden(gate, up, activation, alpha, limit).to(x.dtype)
     return F.linear(h, w_down, b_down).contiguous()
 
@@ -174,7 +184,7 @@ def backward(
         wide = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
         d_b_down = grad_rows.sum(0, dtype=wide).to(dtype)
     if need_w_down or need_up:
-        gate, up = _pre_activations(rows, w_gate, w_up, b_gate, b_up, gate_order)
+        gate, up = _widened(*_pre_activations(rows, w_gate, w_up, b_gate, b_up, gate_order))
     if need_w_down:
         d_w_down = grad_rows.t() @ hidden(gate, up, activation, alpha, limit).to(dtype)
     if need_up:

@@ -6,9 +6,7 @@ namespace fusedmlp::core {
 
 std::span<const KernelEntry> cuda_kernels() {
   static const KernelEntry table[] = {
-#ifdef FUSEDMLP_EXPERIMENTAL_SM90  // not yet run under the sanitizers as it stands: docs/lab-notes.md
       cuda::prefill_kernel(),
-#endif
       cuda::portable_kernel(),
       cuda::layers_kernel(),
   };

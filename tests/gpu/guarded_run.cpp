@@ -10,20 +10,19 @@
 #include "gpu/image.h"
 
 namespace fusedmlp::test {
-std::vector<std::string> gpu_kernels(const MlpSpec& spec, std::int64_t tokens) {
+std::vector<std::string> gpu_kernels(const MlpSpec& spec, std::int64_t tokens, const core::OperandLayout& operands) {
   std::vector<std::string> names;
   const Result<DeviceInfo> device = describe(Device::cuda());
   if (!device) return names;
   for (const core::KernelEntry& entry : core::kernels(DeviceType::cuda)) {
-    if (entry.unsupported({spec, tokens, *device, 1, false}).empty()) names.push_back(entry.name);
+    if (entry.unsupported({spec, tokens, *device, 1, false, operands}).empty()) names.push_back(entry.name);
   }
   return names;
 }
 
-std::vector<std::byte> guarded_run(Device device, const MlpSpec& spec, const MlpWeights& given, const void* x,
-                                   std::int64_t ldx, std::int64_t tokens) {
+std::vector<std::byte> guarded_run(Device device, const MlpSpec& spec, const Placed& placed, std::int64_t tokens) {
   const std::size_t size = size_of(spec.dtype);
-  const std::int64_t ldy = ldx - spec.d_in + spec.d_out;
+  const auto [given, x, ldx, ldy] = placed;
   std::vector<std::byte> y(static_cast<std::size_t>(tokens * spec.d_out) * size, std::byte{0xff});
   const std::size_t x_bytes = static_cast<std::size_t>((tokens - 1) * ldx + spec.d_in) * size;
   const std::size_t y_bytes = static_cast<std::size_t>((tokens - 1) * ldy + spec.d_out) * size;

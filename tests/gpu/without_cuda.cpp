@@ -3,11 +3,8 @@
 
 namespace fusedmlp::test {
 
-std::vector<std::string> gpu_kernels(const MlpSpec&, std::int64_t) { return {}; }
+std::vector<std::string> gpu_kernels(const MlpSpec&, std::int64_t, const core::OperandLayout&) { return {}; }
 
-std::vector<std::byte> guarded_run(Device, const MlpSpec&, const MlpWeights&, const void*, std::int64_t,
-                                   std::int64_t) {
-  return {};
-}
+std::vector<std::byte> guarded_run(Device, const MlpSpec&, const Placed&, std::int64_t) { return {}; }
 
 }  // namespace fusedmlp::test

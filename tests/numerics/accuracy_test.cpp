@@ -14,7 +14,7 @@
 namespace fusedmlp::test {
 namespace {
 
-constexpr std::int64_t kWidths[] = {1, 3, 17, 65, 127, 384, 768};
+constexpr std::int64_t kWidths[] = {1, 3, 8, 17, 65, 104, 127, 384, 768};
 constexpr std::int64_t kTokens[] = {1, 2, 3, 5, 7, 8, 13, 16, 31, 33, 64, 65, 100, 129, 257};
 // Multiply-adds of a sampled case. The truth and the reference are scalar loops, run once and once per ISA.
 constexpr std::int64_t kMostWork = FUSEDMLP_SANITIZED ? 200'000 : 12'000'000;
@@ -32,12 +32,15 @@ TEST_P(Accuracy, EveryPackingAndBias) {
     for (MlpSpec spec : with_biases(GetParam(), packing)) {
       spec.d_in = 17;
       spec.d_hidden = 37;
-      spec.d_out = 21;
       for (const std::int64_t tokens : {1, 7}) {
-        Layout layout;
-        layout.joined = packing.joined;
-        expect_accurate(spec, make_values(spec, tokens, Data::normal, ++seed), layout, tokens);
-        if (HasFailure()) return;
+        for (const bool aligned : {false, true}) {
+          Layout layout;
+          layout.joined = packing.joined;
+          layout.aligned = aligned;
+          spec.d_out = aligned ? 24 : 21;
+          expect_accurate(spec, make_values(spec, tokens, Data::normal, ++seed), layout, tokens);
+          if (HasFailure()) return;
+        }
       }
     }
   }
@@ -49,7 +52,7 @@ TEST_P(Accuracy, SampledSizes) {
   Random random(0xace + static_cast<std::uint64_t>(form.activation) * 64 +
                 static_cast<std::uint64_t>(form.dtype) * 8 + (form.gated ? 1 : 0));
   const std::vector<Packing> choices = packings(form);
-  for (int i = 0; i < (FUSEDMLP_SANITIZED ? 3 : 14); ++i) {
+  for (int i = 0; i < (FUSEDMLP_SANITIZED ? 3 : gpu_only() ? 60 : 14); ++i) {
     const Packing packing =
         choices[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(choices.size())))];
     const std::vector<MlpSpec> specs = with_biases(form, packing);
@@ -66,6 +69,7 @@ TEST_P(Accuracy, SampledSizes) {
     layout.in_out = random.below(3) == 0;
     layout.padding = random.below(2) * 5;
     layout.bias_stride = 1 + random.below(2);
+    layout.aligned = random.below(2) == 0;
     expect_accurate(spec, make_values(spec, tokens, Data::normal, random.bits()), layout, tokens);
     if (HasFailure()) return;
   }
@@ -83,14 +87,15 @@ TEST_P(LargeAccuracy, RealWidths) {
   spec.d_in = spec.d_out = FUSEDMLP_SANITIZED ? 300 : 768;  // beyond one block of k either way
   spec.d_hidden = FUSEDMLP_SANITIZED ? 600 : 3072;
   spec.bias_up = spec.bias_down = true;
-  expect_accurate(spec, make_values(spec, 3, Data::normal, 5), {}, 3);
+  expect_accurate(spec, make_values(spec, 3, Data::normal, 5), {.aligned = true}, 3);
   spec = MlpSpec();
   spec.dtype = GetParam();
   spec.activation = Activation::silu;
   spec.gated = true;
-  spec.d_in = spec.d_out = FUSEDMLP_SANITIZED ? 33 : 129;
+  spec.d_in = FUSEDMLP_SANITIZED ? 33 : 129;
+  spec.d_out = FUSEDMLP_SANITIZED ? 40 : 136;
   spec.d_hidden = FUSEDMLP_SANITIZED ? 65 : 257;
-  expect_accurate(spec, make_values(spec, 257, Data::normal, 6), {}, 257);
+  expect_accurate(spec, make_values(spec, 257, Data::normal, 6), {.aligned = true}, 257);
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, LargeAccuracy, ::testing::Values(DType::f32, DType::bf16, DType::f16),

@@ -38,11 +38,11 @@ TEST_P(ThreadCounts, AccurateAndRepeatable) {
     for (const std::int64_t tokens : kTokens) {
       if (FUSEDMLP_SANITIZED && tokens > 40) continue;
       Memory memory;
-      const Placed placed = place(spec, make_values(spec, tokens, Data::normal, 2), tokens, {}, memory);
+      const Placed placed = place(spec, make_values(spec, tokens, Data::normal, 2), tokens, {.aligned = true}, memory);
       const core::Truth truth =
           core::truth_with_bound(spec, placed.weights, placed.x, placed.ldx, tokens, core::Roundings::fused);
       double reference_norm = -1;
-      for (const Way& way : ways(spec, tokens)) {
+      for (const Way& way : ways(spec, placed, tokens)) {
         SCOPED_TRACE(to_string(spec) + ", tokens " + std::to_string(tokens) + ", " + to_string(way));
         const std::vector<std::byte> first = run(way, spec, placed, tokens, pool.get());
         const core::Deviation d = core::compare(truth, spec, first.data(), 0, tokens);

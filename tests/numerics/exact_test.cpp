@@ -17,7 +17,7 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {{1, 1, 1},      {3, 5, 2},     {16, 32, 16},   {17, 65, 3},   {65, 17, 127},
-                             {127, 127, 65}, {64, 256, 64}, {300, 129, 31}, {96, 384, 96}, {768, 520, 200}};
+                             {127, 127, 65}, {64, 256, 64}, {300, 129, 31}, {96, 384, 96}, {768, 520, 200}, {129, 257, 24}};
 constexpr std::int64_t kTokens[] = {1, 2, 6, 7, 8, 15, 16, 29, 33, 65, 130};
 
 // y computed in integers, straight from the logical values.
@@ -63,7 +63,7 @@ void expect_exact(const MlpSpec& spec, const Layout& layout, std::int64_t tokens
   const std::vector<std::int64_t> want = expected(spec, values, tokens);
   Memory memory;
   const Placed placed = place(spec, values, tokens, layout, memory);
-  for (const Way& way : ways(spec, tokens)) {
+  for (const Way& way : ways(spec, placed, tokens)) {
     const std::vector<std::byte> y = run(way, spec, placed, tokens);
     for (std::size_t i = 0; i < want.size(); ++i) {
       const float got = core::load(spec.dtype, y.data(), static_cast<std::int64_t>(i));
@@ -83,12 +83,13 @@ TEST_P(Exact, Integers) {
     spec.d_in = shape.d_in;
     spec.d_hidden = shape.d_hidden;
     spec.d_out = shape.d_out;
-    for (int repeat = 0; repeat < (FUSEDMLP_SANITIZED ? 1 : 4); ++repeat) {
+    for (int repeat = 0; repeat < (FUSEDMLP_SANITIZED ? 1 : gpu_only() ? 16 : 4); ++repeat) {
       const std::uint64_t mask = random.bits();
       Layout layout;
       layout.joined = spec.gated && (mask & 8) != 0;
       layout.in_out = (mask & 16) != 0;
       layout.padding = (mask & 32) != 0 ? 3 : 0;
+      layout.aligned = (mask & 64) != 0;
       spec.bias_up = (mask & 1) != 0;
       spec.bias_gate = spec.gated && (layout.joined ? spec.bias_up : (mask & 2) != 0);
       spec.bias_down = (mask & 4) != 0;

@@ -1,7 +1,7 @@
-// The layout of the caller's tensors changes nothing: every layout gives the bits of the dense one.
+// The layout of the caller's tensors changes nothing: every layout that a kernel takes gives the bits of the dense one.
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "numerics/problem.h"
 
@@ -13,7 +13,7 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {{1, 1, 1, 1},     {1, 40, 3, 5},    {33, 1, 17, 4},     {5, 65, 1, 3},
-                             {65, 127, 33, 1}, {48, 64, 80, 16}, {127, 129, 65, 31}, {70, 300, 70, 70}};
+                             {65, 127, 33, 1}, {48, 64, 80, 16}, {127, 129, 65, 31}, {70, 300, 70, 70},  {65, 127, 40, 33}};
 
 std::vector<Layout> layouts(bool gated) {
   std::vector<Layout> out;
@@ -21,7 +21,9 @@ std::vector<Layout> layouts(bool gated) {
     if (joined && !gated) continue;
     for (const bool in_out : {false, true}) {
       for (const std::int64_t padding : {0, 1, 16}) {
-        for (const bool misaligned : {false, true}) out.push_back({joined, in_out, padding, 1 + padding, misaligned});
+        out.push_back({joined, in_out, padding, 1 + padding, false, false});
+        out.push_back({joined, in_out, padding, 1 + padding, true, false});
+        out.push_back({joined, in_out, padding, 1 + padding, false, true});
       }
     }
   }
@@ -44,8 +46,8 @@ TEST_P(Layouts, GiveTheSameBits) {
     const Values values = make_values(spec, shape.tokens, Data::normal, 11);
     expect_accurate(spec, values, {}, shape.tokens);
     Memory memory;
-    const Placed dense = place(spec, values, shape.tokens, {}, memory);
-    for (const Way& way : ways(spec, shape.tokens)) {
+    const Placed dense = place(spec, values, shape.tokens, {.aligned = true}, memory);
+    for (const Way& way : ways(spec, dense, shape.tokens)) {
       const std::vector<std::byte> want = run(way, spec, dense, shape.tokens);
       for (const Layout& layout : layouts(spec.gated)) {
         for (const GateOrder order : {GateOrder::first, GateOrder::last, GateOrder::interleaved}) {
@@ -53,10 +55,11 @@ TEST_P(Layouts, GiveTheSameBits) {
           spec.gate_order = order;
           Memory other;
           const Placed placed = place(spec, values, shape.tokens, layout, other);
+          if (std::ranges::count(ways(spec, placed, shape.tokens), way) == 0) continue;
           ASSERT_EQ(run(way, spec, placed, shape.tokens), want)
               << to_string(spec) << ", tokens " << shape.tokens << ", " << to_string(way)
               << (layout.in_out ? ", [in, out]" : "") << (layout.joined ? ", joined" : "") << ", padding "
-              << layout.padding << (layout.misaligned ? ", misaligned" : "");
+              << layout.padding << (layout.misaligned ? ", misaligned" : "") << (layout.aligned ? ", aligned" : "");
         }
       }
       spec.gate_order = GateOrder::first;

@@ -35,14 +35,14 @@ TEST_P(NonFinite, InTheInput) {
     Values v = values();
     v.x[static_cast<std::size_t>(2 * spec_.d_in + 18)] = special;  // the last column of row 2; other rows stay finite
     v.x[static_cast<std::size_t>(8 * spec_.d_in)] = special;
-    expect_accurate(spec_, v, {}, kRows);
+    expect_accurate(spec_, v, {.aligned = true}, kRows);
     if (HasFailure()) return;
   }
   // Both infinities in one row: their sum is NaN wherever both weights are not zero.
   Values v = values();
   v.x[3] = kInf;
   v.x[7] = -kInf;
-  expect_accurate(spec_, v, {}, kRows);
+  expect_accurate(spec_, v, {.aligned = true}, kRows);
 }
 
 TEST_P(NonFinite, InTheWeightsAndBiases) {
@@ -53,7 +53,7 @@ TEST_P(NonFinite, InTheWeightsAndBiases) {
       Values v = values();
       if ((v.*member).empty()) continue;
       (v.*member).back() = special;
-      expect_accurate(spec_, v, {}, kRows);
+      expect_accurate(spec_, v, {.aligned = true}, kRows);
       if (HasFailure()) return;
     }
   }
@@ -65,7 +65,7 @@ TEST_P(NonFinite, ZeroTimesInfinity) {
   std::fill(v.x.begin(), v.x.begin() + spec_.d_in, 0.0f);
   v.up[5] = kInf;
   v.down[static_cast<std::size_t>(2 * spec_.d_hidden + 1)] = -kInf;
-  expect_accurate(spec_, v, {}, kRows);
+  expect_accurate(spec_, v, {.aligned = true}, kRows);
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, NonFinite, ::testing::ValuesIn(all_forms()), [](const auto& form) {

@@ -74,15 +74,22 @@ class Placer {
     const std::size_t size = size_of(spec_.dtype);
     // Element-aligned and no more: an alignment of two elements, one past it.
     if (layout_.misaligned) return memory_.take(static_cast<std::size_t>(elements) * size, 2 * size, size);
+    if (layout_.aligned) return memory_.take(static_cast<std::size_t>(elements) * size, 16);
     return memory_.take(static_cast<std::size_t>(elements) * size, size);
+  }
+
+  // Elements from one row of `cols` to the next.
+  std::int64_t row(std::int64_t cols) const {
+    const std::int64_t unit = layout_.aligned ? 16 / static_cast<std::int64_t>(size_of(spec_.dtype)) : 1;
+    return (cols + layout_.padding + unit - 1) / unit * unit;
   }
 
   // value(row, col) as a matrix of `rows` outputs.
   template <class Value>
   MatrixView matrix(std::int64_t rows, std::int64_t cols, const Value& value) {
     MatrixView m{nullptr, rows, cols, 0, 0};
-    m.row_stride = layout_.in_out ? 1 : cols + layout_.padding;
-    m.col_stride = layout_.in_out ? rows + layout_.padding : 1;
+    m.row_stride = layout_.in_out ? 1 : row(cols);
+    m.col_stride = layout_.in_out ? row(rows) : 1;
     std::byte* data = take((rows - 1) * m.row_stride + (cols - 1) * m.col_stride + 1);
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t c = 0; c < cols; ++c) {
@@ -147,7 +154,8 @@ Placed place(const MlpSpec& spec, const Values& values, std::int64_t tokens, con
   w.down = placer.matrix(spec.d_out, spec.d_hidden, in(values.down, spec.d_hidden));
   if (spec.bias_down) w.bias_down = placer.vector(spec.d_out, at(values.bias_down));
 
-  out.ldx = spec.d_in + layout.padding;
+  out.ldx = placer.row(spec.d_in);
+  out.ldy = placer.row(spec.d_out);
   if (tokens > 0) {
     std::byte* x = placer.take((tokens - 1) * out.ldx + spec.d_in);
     for (std::int64_t t = 0; t < tokens; ++t) {
@@ -185,11 +193,19 @@ std::vector<Way> cpu_ways(const MlpSpec& spec, std::int64_t tokens) {
   return out;
 }
 
-std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens) {
+bool gpu_only() {
   const char* device = std::getenv("FUSEDMLP_TEST_DEVICE");
-  const bool gpu_only = device != nullptr && std::string_view(device) == "cuda";
-  std::vector<Way> out = gpu_only ? std::vector<Way>{{Isa::generic, "reference", false}} : cpu_ways(spec, tokens);
-  for (const std::string& kernel : gpu_kernels(spec, tokens)) {
+  return device != nullptr && std::string_view(device) == "cuda";
+}
+
+std::vector<Way> ways(const MlpSpec& spec, const Placed& placed, std::int64_t tokens) {
+  std::vector<Way> out = gpu_only() ? std::vector<Way>{{Isa::generic, "reference", false}} : cpu_ways(spec, tokens);
+  RunArgs args;
+  args.x = args.y = const_cast<void*>(placed.x);  // y is put where x is, modulo 256
+  args.ldx = placed.ldx;
+  args.ldy = placed.ldy;
+  args.tokens = tokens;
+  for (const std::string& kernel : gpu_kernels(spec, tokens, core::layout_of(spec, placed.weights, args))) {
     out.push_back({Isa::generic, kernel, false, Device::cuda()});
   }
   return out;
@@ -209,7 +225,7 @@ std::vector<std::byte> run(const Way& way, const MlpSpec& spec, const Placed& pl
                            Executor* executor) {
   if (way.device.type == DeviceType::cuda) {
     const Forced forced(way);
-    return guarded_run(way.device, spec, placed.weights, placed.x, placed.ldx, tokens);
+    return guarded_run(way.device, spec, placed, tokens);
   }
   // 0xff is NaN: an element that is not written shows.
   std::vector<std::byte> y(static_cast<std::size_t>(tokens * spec.d_out) * size_of(spec.dtype), std::byte{0xff});
@@ -239,10 +255,10 @@ void expect_accurate(const MlpSpec& spec, const Values& values, const Layout& la
   const core::Truth fused = truth(core::Roundings::fused);
   const core::Truth layers = truth(core::Roundings::layer_by_layer);
   std::optional<double> limit;
-  for (const Way& way : ways(spec, tokens)) {
+  for (const Way& way : ways(spec, placed, tokens)) {
     SCOPED_TRACE(to_string(spec) + ", tokens " + std::to_string(tokens) + ", " + to_string(way) +
                  (layout.joined ? ", joined" : "") + (layout.in_out ? ", [in, out]" : "") + ", padding " +
-                 std::to_string(layout.padding) + (layout.misaligned ? ", misaligned" : ""));
+                 std::to_string(layout.padding) + (layout.misaligned ? ", misaligned" : "") + (layout.aligned ? ", aligned" : ""));
     const std::vector<std::byte> y = run(way, spec, placed, tokens);
     const core::Deviation d = core::compare(way.is_reference() ? layers : fused, spec, y.data(), 0, tokens);
     if (!limit) limit = core::norm_limit(spec, tokens, d.norm);  // the reference is the first way

@@ -48,7 +48,8 @@ struct Layout {
   bool in_out = false;       // [in, out], as Conv1D keeps it
   std::int64_t padding = 0;  // elements between rows, poisoned
   std::int64_t bias_stride = 1;
-  bool misaligned = false;  // every pointer is one element past a 64-byte boundary
+  bool misaligned = false;  // every pointer is an odd number of elements past a boundary
+  bool aligned = false;     // addresses and row strides are multiples of 16 bytes, as native GPU kernels want them
 };
 
 // Logical values, the same in every layout.
@@ -63,6 +64,7 @@ struct Placed {
   MlpWeights weights;
   const void* x = nullptr;
   std::int64_t ldx = 0;
+  std::int64_t ldy = 0;  // the padding and alignment of x
 };
 
 Placed place(const MlpSpec& spec, const Values& values, std::int64_t tokens, const Layout& layout, Memory& memory);
@@ -75,15 +77,17 @@ struct Way {
   Device device = {};
   // Every layer's output is rounded to the storage type.
   bool is_reference() const { return kernel == "reference" || kernel == "cuda.layers"; }
+  friend bool operator==(const Way&, const Way&) = default;
 };
 std::string to_string(const Way& way);
 
 // Every way that supports the spec on this machine's CPU, the reference first of each instruction set.
 std::vector<Way> cpu_ways(const MlpSpec& spec, std::int64_t tokens);
 
-// The same, and every entry of the first GPU if there is one. With FUSEDMLP_TEST_DEVICE=cuda the CPU's reference
-// and the GPU's entries alone.
-std::vector<Way> ways(const MlpSpec& spec, std::int64_t tokens);
+// The same, and every entry of the first GPU, if there is one, that takes operands which lie like these. With
+// FUSEDMLP_TEST_DEVICE=cuda the CPU's reference and the GPU's entries alone.
+std::vector<Way> ways(const MlpSpec& spec, const Placed& placed, std::int64_t tokens);
+bool gpu_only();
 
 // Forces a way by the environment, as a user would, until the end of the scope. Not while other threads run.
 class Forced {
@@ -95,7 +99,7 @@ class Forced {
 };
 
 // y of one way through a Plan, dense, in the spec's dtype. On a GPU the operands are copied to guarded device
-// memory with the alignment they have here, and y gets the padding of x.
+// memory with the alignment they have here.
 std::vector<std::byte> run(const Way& way, const MlpSpec& spec, const Placed& placed, std::int64_t tokens,
                            Executor* executor = nullptr);
 

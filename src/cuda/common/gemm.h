@@ -5,8 +5,7 @@
 
 #include <cstdint>
 
-#include "core/kernel.h"
-#include "core/weight_rows.h"
+#include "fusedmlp/weights.h"
 
 namespace fusedmlp::cuda {
 
@@ -38,40 +37,5 @@ struct Gemm {
 
 inline Weight weight(const MatrixView& view) { return {view.data, view.row_stride, view.col_stride}; }
 inline Bias bias(const VectorView& view) { return {view.data, view.stride}; }
-
-// The two products of `rows` tokens, the hidden in `hidden` with row stride `ldh`.
-struct TwoGemms {
-  Gemm hidden;
-  Gemm out;
-};
-inline TwoGemms two_gemms(const core::Problem& problem, const void* x, std::int64_t ldx, void* hidden,
-                          std::int64_t ldh, void* y, std::int64_t ldy, std::int64_t rows) {
-  const MlpSpec& spec = problem.spec;
-  const core::HiddenWeights weights = core::resolve(spec, problem.weights);
-  TwoGemms both;
-  both.hidden = {x,
-                 ldx,
-                 weight(weights.up),
-                 weight(weights.gate),
-                 bias(weights.bias_up),
-                 bias(weights.bias_gate),
-                 hidden,
-                 ldh,
-                 rows,
-                 static_cast<int>(spec.d_hidden),
-                 static_cast<int>(spec.d_in)};
-  both.out = {hidden,
-              ldh,
-              weight(problem.weights.down),
-              {},
-              bias(problem.weights.bias_down),
-              {},
-              y,
-              ldy,
-              rows,
-              static_cast<int>(spec.d_out),
-              static_cast<int>(spec.d_hidden)};
-  return both;
-}
 
 }  // namespace fusedmlp::cuda

@@ -8,13 +8,13 @@
 #include "core/sm_rates.h"
 #include "cuda/common/launch.h"
 #include "cuda/common/simt_gemm.cuh"
+#include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
 
 namespace fusedmlp::cuda {
 namespace {
 
 constexpr char kName[] = "cuda.layers";
-constexpr std::int64_t kTurnBytes = std::int64_t{512} << 20;  // bounds the stored gate and up of a turn
 
 using Tile = SimtTile<64, 64, 16, false>;
 
@@ -71,9 +71,8 @@ Status linear(const Gemm& g, cudaStream_t stream) {
 
 // Tokens whose gate and up are stored at a time.
 std::int64_t turn(const MlpSpec& spec, std::int64_t tokens) {
-  const std::int64_t row_bytes =
-      spec.d_hidden * static_cast<std::int64_t>(size_of(spec.dtype)) * (spec.gated ? 2 : 1);
-  return std::min(tokens, std::max<std::int64_t>(64, kTurnBytes / row_bytes / 64 * 64));
+  return turn_rows(tokens,
+                   spec.d_hidden * static_cast<std::int64_t>(size_of(spec.dtype)) * (spec.gated ? 2 : 1));
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
@@ -89,10 +88,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const std::int64_t step = turn(spec, args.tokens);
   T* up = static_cast<T*>(args.workspace);
   T* gate = spec.gated ? up + step * spec.d_hidden : nullptr;
-  for (std::int64_t first = 0; first < args.tokens; first += step) {
-    const std::int64_t rows = std::min(step, args.tokens - first);
-    const TwoGemms products = two_gemms(problem, static_cast<const T*>(args.x) + first * args.ldx, args.ldx, up,
-                                        spec.d_hidden, static_cast<T*>(args.y) + first * args.ldy, args.ldy, rows);
+  return for_each_turn(problem, args, step, up, spec.d_hidden, [&](const TwoGemms& products) {
     if (Status status = linear<T>(products.hidden, stream); !status) return status;
     if (spec.gated) {
       Gemm g = products.hidden;
@@ -101,18 +97,14 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
       g.out = gate;
       if (Status status = linear<T>(g, stream); !status) return status;
     }
-    const std::int64_t count = rows * spec.d_hidden;
+    const std::int64_t count = products.hidden.m * spec.d_hidden;
     Launch how;
     how.block = 256;
     how.grid = static_cast<unsigned>(std::min<std::int64_t>((count + 255) / 256, 8 * std::int64_t{device.cores}));
     how.stream = stream;
-    if (Status status = launch<activation_kernel<T>>(kName, how, 0, spec, static_cast<const T*>(gate), up, count);
-        !status) {
-      return status;
-    }
-    if (Status status = linear<T>(products.out, stream); !status) return status;
-  }
-  return {};
+    Status status = launch<activation_kernel<T>>(kName, how, 0, spec, static_cast<const T*>(gate), up, count);
+    return status ? linear<T>(products.out, stream) : status;
+  });
 }
 
 Status run_any(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {

@@ -1,11 +1,11 @@
 // cuda.portable: two products, the first with bias and activation in its epilogue, on instructions that every GPU
 // from Ampere on has. Tiles and their cost: cost.cpp.
 #include <algorithm>
-#include <cmath>
 
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "cuda/common/check.h"
+#include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
 #include "cuda/sm80/tiles.h"
 
@@ -13,7 +13,6 @@ namespace fusedmlp::cuda {
 namespace sm80 {
 namespace {
 
-constexpr std::int64_t kTurnBytes = std::int64_t{512} << 20;  // bounds the stored hidden of a turn
 constexpr std::size_t kAlign = 256;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -38,7 +37,7 @@ Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device
   const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
   Layout l;
   l.ldh = round_up(spec.d_hidden, 16 / size);
-  l.rows = std::min(tokens, std::max<std::int64_t>(1024, kTurnBytes / (l.ldh * size) / 128 * 128));
+  l.rows = turn_rows(tokens, l.ldh * size);
   l.hidden_bytes = static_cast<std::size_t>(round_up(l.rows * l.ldh * size, kAlign));
   l.hidden = {l.rows, spec.d_hidden, spec.d_in, spec.gated, spec.dtype};
   l.out = {l.rows, spec.d_out, spec.d_hidden, false, spec.dtype};
@@ -66,7 +65,6 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const DeviceScope scope(device.device.index);
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
-  const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
   const auto stream = static_cast<cudaStream_t>(args.stream);
   const Layout l = layout(spec, args.tokens, device);
   auto* hidden = static_cast<std::byte*>(args.workspace);
@@ -85,24 +83,18 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
     call->shared_per_sm = device.l1_bytes;
     call->shared_per_block = device.shared_memory_per_block;
   }
-  for (std::int64_t row = 0; row < args.tokens; row += l.rows) {
-    const std::int64_t rows = std::min(l.rows, args.tokens - row);
-    const TwoGemms products =
-        two_gemms(problem, static_cast<const std::byte*>(args.x) + row * args.ldx * size, args.ldx, hidden, l.ldh,
-                  static_cast<std::byte*>(args.y) + row * args.ldy * size, args.ldy, rows);
+  return for_each_turn(problem, args, l.rows, hidden, l.ldh, [&](const TwoGemms& products) {
     first.gemm = products.hidden;
     second.gemm = products.out;
-    if (Status status = multiply(first, spec.dtype, stream); !status) return status;
-    if (Status status = multiply(second, spec.dtype, stream); !status) return status;
-  }
-  return {};
+    Status status = multiply(first, spec.dtype, stream);
+    return status ? multiply(second, spec.dtype, stream) : status;
+  });
 }
 
 core::Prediction predict(const core::Query& query) {
   const Layout l = layout(query.spec, query.tokens, query.device);
-  const double turns = std::ceil(static_cast<double>(query.tokens) / static_cast<double>(l.rows));
-  const double seconds = turns * (predicted_seconds(l.hidden, l.hidden_plan, query.device) +
-                                  predicted_seconds(l.out, l.out_plan, query.device));
+  const double seconds = turns(query.tokens, l.rows) * (predicted_seconds(l.hidden, l.hidden_plan, query.device) +
+                                                        predicted_seconds(l.out, l.out_plan, query.device));
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
   return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
 }

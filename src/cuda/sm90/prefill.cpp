@@ -1,12 +1,12 @@
 // cuda.sm90: the two products of many tokens on Hopper, the second started while the first one drains.
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
+#include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
 #include "cuda/sm90/tiles.h"
 
@@ -14,10 +14,7 @@ namespace fusedmlp::cuda {
 namespace sm90 {
 namespace {
 
-constexpr double kOverlapSeconds = 1.0e-6;                    // of the second launch with the first one's end
-constexpr std::int64_t kTurnBytes = std::int64_t{512} << 20;  // bounds the stored hidden of a turn
-
-std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
+constexpr double kOverlapSeconds = 1.0e-6;  // of the second launch with the first one's end
 
 struct Layout {
   std::int64_t rows;  // of a turn
@@ -27,8 +24,8 @@ struct Layout {
 
 Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   Layout l;
-  l.ldh = divide_up(spec.d_hidden, 8) * 8;
-  l.rows = std::min(tokens, std::max<std::int64_t>(1024, kTurnBytes / (l.ldh * 2) / 256 * 256));
+  l.ldh = (spec.d_hidden + 7) / 8 * 8;
+  l.rows = turn_rows(tokens, l.ldh * 2);
   const bool activated = spec.activation != Activation::identity;
   l.hidden = choose({l.rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype}, device);
   l.out = choose({l.rows, spec.d_out, spec.d_hidden, false, false, spec.dtype}, device);
@@ -38,6 +35,9 @@ Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device
 std::string unsupported(const core::Query& query) {
   if (query.device.compute_capability != 90) return "needs a Hopper GPU (compute capability 9.0)";
   if (query.spec.dtype == DType::f32) return "bf16 and fp16 only";
+  if (query.spec.d_out % 8 != 0) {  // the copy engine would write the gaps between rows of y
+    return core::format("needs a d_out that is a multiple of 8, got {}", query.spec.d_out);
+  }
   if (query.operands.in_out) return "reads weights that are [out, in]";
   if (query.operands.alignment < 16) {
     return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
@@ -60,7 +60,6 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const DeviceScope scope(device.device.index);
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
-  const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
   const auto stream = static_cast<cudaStream_t>(args.stream);
   const Layout l = layout(spec, args.tokens, device);
   GemmCall first;
@@ -73,23 +72,17 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   second.sms = device.cores;
   second.overlaps_predecessor = true;
   second.weights_ready = true;  // the first product began when everything ahead of it was complete
-  for (std::int64_t row = 0; row < args.tokens; row += l.rows) {
-    const std::int64_t rows = std::min(l.rows, args.tokens - row);
-    const TwoGemms products =
-        two_gemms(problem, static_cast<const std::byte*>(args.x) + row * args.ldx * size, args.ldx, args.workspace,
-                  l.ldh, static_cast<std::byte*>(args.y) + row * args.ldy * size, args.ldy, rows);
+  return for_each_turn(problem, args, l.rows, args.workspace, l.ldh, [&](const TwoGemms& products) {
     first.gemm = products.hidden;
     second.gemm = products.out;
-    if (Status status = multiply(first, spec.dtype, spec.gated, stream); !status) return status;
-    if (Status status = multiply(second, spec.dtype, false, stream); !status) return status;
-  }
-  return {};
+    Status status = multiply(first, spec.dtype, spec.gated, stream);
+    return status ? multiply(second, spec.dtype, false, stream) : status;
+  });
 }
 
 core::Prediction predict(const core::Query& query) {
   const Layout l = layout(query.spec, query.tokens, query.device);
-  const double turns = std::ceil(static_cast<double>(query.tokens) / static_cast<double>(l.rows));
-  const double time = turns * (l.hidden.seconds + l.out.seconds - kOverlapSeconds);
+  const double time = turns(query.tokens, l.rows) * (l.hidden.seconds + l.out.seconds - kOverlapSeconds);
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
   return {std::max(time, limit.seconds), limit.bound, Basis::modelled};
 }

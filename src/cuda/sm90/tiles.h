@@ -6,6 +6,8 @@
 
 #include "cuda/common/gemm.h"
 #include "cuda/sm90/activation.h"
+#include "fusedmlp/device.h"
+#include "fusedmlp/status.h"
 
 namespace fusedmlp::cuda::sm90 {
 
@@ -32,6 +34,7 @@ inline constexpr TileShape kTiles[] = {
     {128, 192, true, 5, 5, 2, true, 1},   // many tokens: an epilogue runs beside the other warpgroup's products
     {128, 192, true, 5, 5, 2, true, 2},   // the same for wide MLPs, with half the weight traffic
     {128, 128, true, 5, 5, 3, true, 1},   // few tokens
+    {64, 192, true, 6, 6, 3, true, 1},    // fewer still
     {128, 256, true, 4, 4, 2, false, 1},  // few tokens, wide
     {128, 192, false, 4, 4, 2, true, 1},
     {128, 128, false, 5, 5, 3, true, 1},  // few k blocks: two epilogues run
@@ -43,6 +46,7 @@ inline constexpr TileShape kTiles[] = {
     {128, 256, false, 4, 4, 2, false, 1},
     {64, 96, false, 10, 10, 2, true, 1},  // few tokens, narrow
     {64, 128, false, 8, 8, 2, true, 1},
+    {64, 192, false, 6, 6, 2, true, 1},
 };
 inline constexpr int kTileCount = static_cast<int>(std::size(kTiles));
 
