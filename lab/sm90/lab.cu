@@ -29,8 +29,8 @@ int lab_gated(int i) { return sm90::kTiles[i].gated; }
 const char* lab_name(int i) {
   static char names[sm90::kTileCount][64];
   const sm90::TileShape& t = sm90::kTiles[i];
-  std::snprintf(names[i], sizeof names[i], "%dx%d stages %d/%d, %d %s%s", t.m, t.weights, t.stages_a, t.stages_b,
-                t.consumers, t.turns ? "by turns" : "sharing", t.cluster > 1 ? ", cluster" : "");
+  std::snprintf(names[i], sizeof names[i], "%dx%d stages %d/%d, %d %s", t.m, t.weights, t.stages_a, t.stages_b,
+                t.consumers, t.turns ? "by turns" : "sharing");
   return names[i];
 }
 

@@ -20,7 +20,6 @@ struct Launch {
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
   // must wait by itself (ptx::grid_dependency_wait) before it touches what that one wrote. sm_90 and newer.
   bool overlaps_predecessor = false;
-  unsigned cluster = 0;  // blocks of a cluster along x; 0: no clusters
 };
 
 // Asks once for each device and kernel for more dynamic shared memory than the 48 KB that need no asking.
@@ -51,7 +50,7 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
       return status;
     }
   }
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute attributes[1];
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
@@ -61,12 +60,6 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
   if (how.overlaps_predecessor) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (how.cluster > 0) {
-    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-    attributes[config.numAttrs].val.clusterDim.x = how.cluster;
-    attributes[config.numAttrs].val.clusterDim.y = 1;
-    attributes[config.numAttrs++].val.clusterDim.z = 1;
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kKernel, params...);
   if (error == cudaSuccess) return {};

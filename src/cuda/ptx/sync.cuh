@@ -1,4 +1,4 @@
-// Warps, warpgroups, clusters and shared memory by 32-bit address.
+// Warps, warpgroups and shared memory by 32-bit address.
 #pragma once
 
 #include <cstdint>
@@ -30,15 +30,6 @@ __device__ inline void barrier_sync(int id, int threads) {
 __device__ inline void barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
-
-__device__ inline std::uint32_t cluster_rank() {
-  std::uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.aligned;" ::: "memory"); }
-__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
 
 // Four 8x8 matrices of 16-bit elements from registers; lane i gives the address of row i % 8 of matrix i / 8.
 __device__ inline void store_matrix_x4(std::uint32_t shared, std::uint32_t a, std::uint32_t b, std::uint32_t c,

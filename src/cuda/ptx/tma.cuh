@@ -22,16 +22,6 @@ __device__ inline void tma_load(std::uint32_t shared, const CUtensorMap& map, st
       : "memory");
 }
 
-// The same into every CTA of `mask`, at the same offsets of tile and barrier.
-__device__ inline void tma_load_multicast(std::uint32_t shared, const CUtensorMap& map, std::uint32_t barrier,
-                                          int column, int row, std::uint16_t mask) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      " [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared),
-      "l"(reinterpret_cast<std::uint64_t>(&map)), "r"(barrier), "r"(column), "r"(row), "h"(mask)
-      : "memory");
-}
-
 // Tile from `shared` to (column, row); what lies outside the matrix is not written.
 __device__ inline void tma_store(const CUtensorMap& map, std::uint32_t shared, int column, int row) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(

@@ -35,7 +35,7 @@ struct Tile {
   static constexpr TileShape kShape = kTiles[kIndex];
   static constexpr int kM = kShape.m, kN = kShape.weights, kStagesA = kShape.stages_a, kStagesB = kShape.stages_b;
   static constexpr bool kGated = kShape.gated, kTurns = kShape.turns;
-  static constexpr int kConsumers = kShape.consumers, kCluster = kShape.cluster;
+  static constexpr int kConsumers = kShape.consumers;
   static constexpr int kThreads = 128 * (kConsumers + 1);
   // Registers a thread of those that load and those that multiply; a third consumer leaves less for each.
   static constexpr int kProducerRegisters = kConsumers == 3 ? 32 : 40;
@@ -61,7 +61,7 @@ struct Tile {
   static_assert(kBlocks * kN / 2 <= (kConsumers == 3 ? 128 : 192), "accumulators must leave registers for the rest");
   static_assert(kOut % kBox == 0, "the epilogue stores whole boxes");
   static_assert(kN <= 256 && kRows <= 256, "a TMA box has at most 256 rows");
-  static_assert(kOut / kCluster % 8 == 0, "each CTA of a cluster fetches whole swizzle atoms");
+  static_assert(kOut % 8 == 0, "whole swizzle atoms are fetched");
   static_assert(kShared <= kSharedLimit, "stages do not fit shared memory");
 };
 
@@ -73,7 +73,7 @@ struct GemmParams {
   FastActivation f;
   int columns;
   int k_blocks;
-  int row_tiles;  // of a cluster: kCluster * kM rows
+  int row_tiles;
   int column_tiles;
   int group;        // row tiles that are walked together, for the L2 cache
   int skew;         // k blocks that the second warpgroup starts behind the first; < kStagesB
@@ -188,7 +188,7 @@ __device__ inline void stage_output(std::uint32_t area, const std::uint32_t (&ou
 
 template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant__ GemmParams p) {
-  constexpr int kStagesA = Tile::kStagesA, kStagesB = Tile::kStagesB, kCluster = Tile::kCluster;
+  constexpr int kStagesA = Tile::kStagesA, kStagesB = Tile::kStagesB;
   extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
   const std::uint32_t shared = ptx::shared_address(dynamic_shared);
   const std::uint32_t full_a = shared + Tile::kOffsetBarriers;  // [ring][stage]
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     }
     for (int i = 0; i < kStagesB; ++i) {
       ptx::mbarrier_init(full_b + 8 * i, 1);
-      ptx::mbarrier_init(empty_b + 8 * i, 4 * kReaders * kCluster);
+      ptx::mbarrier_init(empty_b + 8 * i, 4 * kReaders);
     }
     ptx::mbarrier_init_fence();
   }
@@ -216,23 +216,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     if (Tile::kGated) ptx::prefetch_tensor_map(p.b_up);
     ptx::prefetch_tensor_map(p.out);
   }
-  if constexpr (kCluster > 1) {
-    ptx::cluster_arrive();
-    ptx::cluster_wait();
-  } else {
-    __syncthreads();
-  }
+  __syncthreads();
   if (p.wait_first) ptx::grid_dependency_wait();
   ptx::grid_dependency_launch();
 
-  const int rank = kCluster > 1 ? ptx::cluster_rank() : 0;
-  const int first = blockIdx.x / kCluster, step = gridDim.x / kCluster;
-  const int tiles = p.row_tiles * p.column_tiles;  // of clusters
-  auto tile_of = [&](int index) {
-    TileIndex tile = tile_at(p, index);
-    if constexpr (kCluster > 1) tile.row = tile.row * kCluster + rank;
-    return tile;
-  };
+  const int first = blockIdx.x, step = gridDim.x;
+  const int tiles = p.row_tiles * p.column_tiles;
 
   if (warpgroup == Tile::kConsumers) {
     ptx::registers_shrink<Tile::kProducerRegisters>();
@@ -240,25 +229,15 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     if (role == 0) {  // weights
       Ring<kStagesB> ring;
       for (int index = first; index < tiles; index += step) {
-        const int column = tile_of(index).column * Tile::kOut;
+        const int column = tile_at(p, index).column * Tile::kOut;
         for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
           ptx::mbarrier_wait(empty_b + 8 * ring.stage, ring.parity ^ 1);
           if (ptx::elect_one()) {
             const std::uint32_t full = full_b + 8 * ring.stage;
-            // Each CTA fetches its share of the rows for all of the cluster.
-            constexpr int kShare = Tile::kOut / kCluster;
-            const std::uint32_t to = shared + Tile::kOffsetB + ring.stage * Tile::kBytesB + rank * kShare * 128;
+            const std::uint32_t to = shared + Tile::kOffsetB + ring.stage * Tile::kBytesB;
             ptx::mbarrier_arrive_expect(full, Tile::kBytesB);
-            if constexpr (kCluster > 1) {
-              constexpr std::uint16_t kAll = (1 << kCluster) - 1;
-              ptx::tma_load_multicast(to, p.b, full, k * kBlockK, column + rank * kShare, kAll);
-              if constexpr (Tile::kGated)
-                ptx::tma_load_multicast(to + Tile::kOut * 128, p.b_up, full, k * kBlockK, column + rank * kShare,
-                                        kAll);
-            } else {
-              ptx::tma_load(to, p.b, full, k * kBlockK, column);
-              if constexpr (Tile::kGated) ptx::tma_load(to + Tile::kOut * 128, p.b_up, full, k * kBlockK, column);
-            }
+            ptx::tma_load(to, p.b, full, k * kBlockK, column);
+            if constexpr (Tile::kGated) ptx::tma_load(to + Tile::kOut * 128, p.b_up, full, k * kBlockK, column);
           }
         }
       }
@@ -268,7 +247,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       const std::uint32_t base = shared + which * kStagesA * Tile::kBytesA;
       Ring<kStagesA> ring;
       for (int index = first; index < tiles; index += step) {
-        const int row = tile_of(index).row * Tile::kM + which * Tile::kRows;
+        const int row = tile_at(p, index).row * Tile::kM + which * Tile::kRows;
         for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
           const std::uint32_t barrier = 8 * (which * kStagesA + ring.stage);
           ptx::mbarrier_wait(empty_a + barrier, ring.parity ^ 1);
@@ -305,15 +284,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     }
     auto release = [&](std::uint32_t stage_a, std::uint32_t stage_b) {
       if (lane == 0) ptx::mbarrier_arrive(empty_a + 8 * (ring_a * kStagesA + stage_a));
-      if constexpr (kCluster > 1) {
-        if (lane < kCluster) ptx::mbarrier_arrive_cluster(empty_b + 8 * stage_b, lane);
-      } else {
-        if (lane == 0) ptx::mbarrier_arrive(empty_b + 8 * stage_b);
-      }
+      if (lane == 0) ptx::mbarrier_arrive(empty_b + 8 * stage_b);
     };
 
     for (int index = start; index < tiles; index += stride) {
-      const TileIndex tile = tile_of(index);
+      const TileIndex tile = tile_at(p, index);
       const int column = tile.column * Tile::kOut;
       float bias[(Tile::kN + 127) / 128];
       if (has_bias) {
@@ -400,11 +375,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     }
     if (thread == 0) ptx::tma_store_wait();
   }
-  if constexpr (kCluster > 1) {  // peers may still signal this CTA's barriers
-    __syncwarp();
-    ptx::cluster_arrive();
-    ptx::cluster_wait();
-  }
 }
 
 // Queues one product with tile kIndex of the table.
@@ -412,18 +382,16 @@ template <class T, int kIndex>
 Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   using Tile = sm90::Tile<kIndex>;
   constexpr DType kDType = std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
-  constexpr int kShare = Tile::kOut / Tile::kCluster;  // weight rows that a CTA fetches
-  constexpr std::int64_t kClusterRows = std::int64_t{Tile::kM} * Tile::kCluster;
   const Gemm& g = call.gemm;
   const Weight& first = Tile::kGated ? g.gate : g.w;
   GemmParams p{};
   if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kRows, kBlockK); !status)
     return status;
-  if (Status status = encode_tensor_map(p.b, kDType, {first.data, g.n, g.k, first.row_stride}, kShare, kBlockK);
+  if (Status status = encode_tensor_map(p.b, kDType, {first.data, g.n, g.k, first.row_stride}, Tile::kOut, kBlockK);
       !status)
     return status;
   if (Tile::kGated) {
-    if (Status status = encode_tensor_map(p.b_up, kDType, {g.w.data, g.n, g.k, g.w.row_stride}, kShare, kBlockK);
+    if (Status status = encode_tensor_map(p.b_up, kDType, {g.w.data, g.n, g.k, g.w.row_stride}, Tile::kOut, kBlockK);
         !status)
       return status;
   }
@@ -439,20 +407,17 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.f = call.activation;
   p.columns = g.n;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
-  p.row_tiles = static_cast<int>((g.m + kClusterRows - 1) / kClusterRows);
+  p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
   p.group = kGroup;
   p.skew = Tile::kTurns ? 0 : std::min({kSkew, p.k_blocks, Tile::kStagesB - 1});
   p.wait_first = !call.weights_ready;
-  const std::int64_t clusters =
-      std::min<std::int64_t>(std::int64_t{p.row_tiles} * p.column_tiles, call.sms / Tile::kCluster);
   Launch how;
-  how.grid = static_cast<unsigned>(clusters * Tile::kCluster);
+  how.grid = static_cast<unsigned>(std::min<std::int64_t>(std::int64_t{p.row_tiles} * p.column_tiles, call.sms));
   how.block = Tile::kThreads;
   how.shared_bytes = Tile::kShared;
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
-  how.cluster = Tile::kCluster > 1 ? Tile::kCluster : 0;
   return launch<gemm<T, Tile>>(kName, how, Tile::kShared, p);
 }
 

@@ -24,29 +24,23 @@ struct TileShape {
   int stages_b;
   int consumers;  // warpgroups that multiply
   bool turns;     // they take turns with whole tiles ("ping-pong"); else two share each tile, half the rows each
-  int cluster;    // CTAs with tiles below each other, which fetch their common weights once
 
   constexpr int columns() const { return gated ? weights / 2 : weights; }
 };
 
-// Those that were fastest for some shape on an H100 or H200; docs/lab-notes.md has the others.
+// Those without which some product takes 2 % longer (docs/lab-notes.md has the others).
 inline constexpr TileShape kTiles[] = {
-    {128, 192, true, 5, 5, 2, true, 1},   // many tokens: an epilogue runs beside the other warpgroup's products
-    {128, 192, true, 5, 5, 2, true, 2},   // the same for wide MLPs, with half the weight traffic
-    {128, 128, true, 5, 5, 3, true, 1},   // few tokens
-    {64, 192, true, 6, 6, 3, true, 1},    // fewer still
-    {128, 256, true, 4, 4, 2, false, 1},  // few tokens, wide
-    {128, 192, false, 4, 4, 2, true, 1},
-    {128, 128, false, 5, 5, 3, true, 1},  // few k blocks: two epilogues run
-                                          // beside the products of a third
-                                          // warpgroup
-    {128, 128, false, 6, 6, 2, true, 1},
-    {256, 192, false, 3, 4, 2, false, 1},
-    {256, 128, false, 3, 6, 2, false, 1},
-    {128, 256, false, 4, 4, 2, false, 1},
-    {64, 96, false, 10, 10, 2, true, 1},  // few tokens, narrow
-    {64, 128, false, 8, 8, 2, true, 1},
-    {64, 192, false, 6, 6, 2, true, 1},
+    {128, 192, true, 5, 5, 2, true},   // many tokens: an epilogue runs beside the other warpgroup's products
+    {128, 128, true, 5, 5, 3, true},   // few tokens
+    {64, 192, true, 6, 6, 3, true},    // fewer still
+    {128, 256, true, 4, 4, 2, false},  // few tokens, wide
+    {128, 192, false, 4, 4, 2, true},
+    {128, 128, false, 5, 5, 3, true},  // few k blocks: two epilogues run beside the products of a third warpgroup
+    {128, 128, false, 6, 6, 2, true},
+    {128, 256, false, 4, 4, 2, false},  // least traffic from L2: many k blocks and hardly an epilogue
+    {64, 96, false, 10, 10, 2, true},   // few tokens, narrow
+    {64, 128, false, 8, 8, 2, true},
+    {64, 192, false, 6, 6, 2, true},
 };
 inline constexpr int kTileCount = static_cast<int>(std::size(kTiles));
 
