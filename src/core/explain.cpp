@@ -5,6 +5,7 @@
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "core/format.h"
+#include "core/launches.h"
 
 namespace fusedmlp::core {
 
@@ -76,6 +77,9 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
                          candidate.entry->name, name_width, runs ? duration(candidate.prediction.seconds) : "-",
                          to_string(candidate.prediction.basis), runs ? to_string(candidate.prediction.bound) : "-",
                          reason(candidate, list), reason_width, candidate.entry->summary);
+    for (const LaunchRecord& record : launches(*candidate.entry, query)) {
+      text += core::format("    {:<{}}  {}\n", "", name_width, to_string(record));
+    }
   }
   const TunedState& table = tuned();
   if (table.notable()) text += core::format("tuned table {}\n", table.describe(device));

@@ -6,9 +6,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "cuda/common/check.h"
+#include "cuda/common/recording.h"
 
 namespace fusedmlp::cuda {
 
@@ -20,6 +22,7 @@ struct Launch {
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
   // must wait by itself (ptx::grid_dependency_wait) before it touches what that one wrote. sm_90 and newer.
   bool overlaps_predecessor = false;
+  std::string what;  // for a recording: tile and stages
 };
 
 // Asks once for each device and kernel for more dynamic shared memory than the 48 KB that need no asking.
@@ -44,6 +47,10 @@ inline Status allow_shared_memory(const void* kernel, std::size_t bytes, std::at
 template <auto kKernel, class... Params>
 Status launch(const char* name, const Launch& how, std::size_t most_shared, const Params&... params) {
   const OutsideCapture loading;  // code is loaded when it is first used
+  if (recording() != nullptr) {
+    record(how, reinterpret_cast<const void*>(kKernel));
+    return {};
+  }
   if (most_shared > (48u << 10)) {
     static std::atomic<std::uint64_t> done{0};
     if (Status status = allow_shared_memory(reinterpret_cast<const void*>(kKernel), most_shared, done); !status) {
