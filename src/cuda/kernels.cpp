@@ -9,6 +9,7 @@ std::span<const KernelEntry> cuda_kernels() {
 #ifdef FUSEDMLP_EXPERIMENTAL_SM90  // not yet run under the sanitizers as it stands: docs/lab-notes.md
       cuda::prefill_kernel(),
 #endif
+      cuda::decode_kernel(),
       cuda::portable_kernel(),
       cuda::layers_kernel(),
   };

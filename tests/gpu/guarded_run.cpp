@@ -23,7 +23,8 @@ std::vector<std::string> gpu_kernels(const MlpSpec& spec, std::int64_t tokens) {
 std::vector<std::byte> guarded_run(Device device, const MlpSpec& spec, const MlpWeights& given, const void* x,
                                    std::int64_t ldx, std::int64_t tokens) {
   const std::size_t size = size_of(spec.dtype);
-  const std::int64_t ldy = ldx - spec.d_in + spec.d_out;
+  const std::int64_t unit = std::min<std::int64_t>(ldx & -ldx, 8);  // rows of y are as aligned as those of x
+  const std::int64_t ldy = (ldx - spec.d_in + spec.d_out + unit - 1) / unit * unit;
   std::vector<std::byte> y(static_cast<std::size_t>(tokens * spec.d_out) * size, std::byte{0xff});
   const std::size_t x_bytes = static_cast<std::size_t>((tokens - 1) * ldx + spec.d_in) * size;
   const std::size_t y_bytes = static_cast<std::size_t>((tokens - 1) * ldy + spec.d_out) * size;

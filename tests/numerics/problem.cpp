@@ -9,6 +9,7 @@
 
 #include "core/kernel.h"
 #include "core/numeric.h"
+#include "core/weight_rows.h"
 #include "gpu/guarded_run.h"
 
 namespace fusedmlp::test {
@@ -205,11 +206,57 @@ Forced::~Forced() {
   ::unsetenv("FUSEDMLP_KERNEL");
 }
 
+namespace {
+
+// Whether a GPU's entry takes the operands as they lie.
+bool takes(const Way& way, const MlpSpec& spec, const Placed& placed, std::int64_t tokens) {
+  const Result<DeviceInfo> device = describe(way.device);
+  if (!device) return true;
+  RunArgs args;
+  args.x = args.y = const_cast<void*>(placed.x);
+  args.ldx = args.ldy = placed.ldx;
+  args.tokens = tokens;
+  const core::OperandLayout operands = core::layout_of(spec, core::normalized(placed.weights), args);
+  for (const core::KernelEntry& entry : core::kernels(DeviceType::cuda)) {
+    if (entry.name == way.kernel) return entry.unsupported({spec, tokens, *device, 1, false, operands}).empty();
+  }
+  return true;
+}
+
+// The same values with every row [out, in] from a 16-byte boundary on, and poison between the rows.
+Placed aligned(const MlpSpec& spec, const Placed& from, std::int64_t tokens, Memory& memory) {
+  constexpr std::int64_t kUnit = 16;
+  const std::size_t size = size_of(spec.dtype);
+  const auto copy = [&](const MatrixView& m) {
+    if (m.data == nullptr) return m;
+    const std::int64_t stride = (m.cols + kUnit - 1) / kUnit * kUnit;
+    std::byte* to = memory.take(static_cast<std::size_t>((m.rows - 1) * stride + m.cols) * size);
+    for (std::int64_t r = 0; r < m.rows; ++r) {
+      for (std::int64_t c = 0; c < m.cols; ++c) {
+        core::store(spec.dtype, to, r * stride + c,
+                    core::load(spec.dtype, m.data, r * m.row_stride + c * m.col_stride));
+      }
+    }
+    return MatrixView{to, m.rows, m.cols, stride, 1};
+  };
+  Placed out;
+  out.weights = core::normalized(from.weights);
+  for (MatrixView* m : {&out.weights.gate, &out.weights.up, &out.weights.gate_up, &out.weights.down}) *m = copy(*m);
+  const MatrixView x = copy({from.x, tokens, spec.d_in, from.ldx, 1});
+  out.x = x.data;
+  out.ldx = x.row_stride;
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::byte> run(const Way& way, const MlpSpec& spec, const Placed& placed, std::int64_t tokens,
                            Executor* executor) {
   if (way.device.type == DeviceType::cuda) {
     const Forced forced(way);
-    return guarded_run(way.device, spec, placed.weights, placed.x, placed.ldx, tokens);
+    Memory memory;
+    const Placed given = takes(way, spec, placed, tokens) ? placed : aligned(spec, placed, tokens, memory);
+    return guarded_run(way.device, spec, given.weights, given.x, given.ldx, tokens);
   }
   // 0xff is NaN: an element that is not written shows.
   std::vector<std::byte> y(static_cast<std::size_t>(tokens * spec.d_out) * size_of(spec.dtype), std::byte{0xff});

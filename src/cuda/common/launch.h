@@ -20,7 +20,8 @@ struct Launch {
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
   // must wait by itself (ptx::grid_dependency_wait) before it touches what that one wrote. sm_90 and newer.
   bool overlaps_predecessor = false;
-  unsigned cluster = 0;  // blocks of a cluster along x; 0: no clusters
+  unsigned cluster = 0;      // blocks of a cluster along x; 0: no clusters
+  bool cooperative = false;  // all blocks run side by side, so that they may wait for each other
 };
 
 // Asks once for each device and kernel for more dynamic shared memory than the 48 KB that need no asking.
@@ -51,7 +52,7 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
       return status;
     }
   }
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute attributes[3];
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
@@ -67,6 +68,10 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
     attributes[config.numAttrs].val.clusterDim.x = how.cluster;
     attributes[config.numAttrs].val.clusterDim.y = 1;
     attributes[config.numAttrs++].val.clusterDim.z = 1;
+  }
+  if (how.cooperative) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+    attributes[config.numAttrs++].val.cooperative = 1;
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kKernel, params...);
   if (error == cudaSuccess) return {};
