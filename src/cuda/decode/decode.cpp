@@ -1,5 +1,7 @@
 // cuda.decode: a whole MLP of few tokens in one launch. Plans and their cost: cost.cpp.
 #include <algorithm>
+#include <array>
+#include <optional>
 #include <string>
 
 #include "core/cost_model.h"
@@ -14,6 +16,34 @@ namespace fusedmlp::cuda {
 namespace decode {
 namespace {
 
+// choose(), remembered on the calling thread: the search takes longer than the MLP.
+const std::optional<Plan>& plan_of(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  struct Answer {
+    MlpSpec spec;
+    std::int64_t tokens = 0;
+    Device device;
+    int cores = 0, capability = 0;
+    std::size_t shared = 0;
+    double bandwidth = 0;
+    std::optional<Plan> plan;
+  };
+  static thread_local std::array<Answer, 64> answers;
+  Answer& answer = answers[(hash(spec) + static_cast<std::size_t>(tokens)) % answers.size()];
+  if (answer.tokens != tokens || answer.spec != spec || answer.device != device.device ||
+      answer.cores != device.cores || answer.capability != device.compute_capability ||
+      answer.shared != device.shared_memory_per_block || answer.bandwidth != device.memory_bandwidth) {
+    answer = {spec,
+              tokens,
+              device.device,
+              device.cores,
+              device.compute_capability,
+              device.shared_memory_per_block,
+              device.memory_bandwidth,
+              choose(spec, tokens, device)};
+  }
+  return answer.plan;
+}
+
 std::string unsupported(const core::Query& query) {
   if (query.spec.dtype == DType::f32) return "bf16 and fp16 only";
   if (query.tokens > kMostTokens) return core::format("takes at most {} tokens", kMostTokens);
@@ -22,7 +52,7 @@ std::string unsupported(const core::Query& query) {
     return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
                         query.operands.alignment);
   }
-  if (query.tokens > 0 && !choose(query.spec, query.tokens, query.device)) {
+  if (query.tokens > 0 && !plan_of(query.spec, query.tokens, query.device)) {
     return "the widths are too large for the shared memory";
   }
   return {};
@@ -37,7 +67,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
-  const std::optional<Plan> plan = choose(spec, args.tokens, device);
+  const std::optional<Plan>& plan = plan_of(spec, args.tokens, device);
   if (!plan) return Status(StatusCode::internal, "spec", "no plan");
   const Result<std::uint32_t*> slot = barrier_slot(stream);
   if (!slot) return slot.status();
@@ -58,7 +88,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 }
 
 core::Prediction predict(const core::Query& query) {
-  const std::optional<Plan> plan = choose(query.spec, query.tokens, query.device);
+  const std::optional<Plan>& plan = plan_of(query.spec, query.tokens, query.device);
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
   return {std::max(plan ? plan->seconds : 0.0, limit.seconds), limit.bound, Basis::modelled};
 }
