@@ -227,25 +227,38 @@ void tune(const MlpSpec& spec, std::int64_t tokens) {
         attempt(knobs);
       }
     };
-    for (int round = 0; round < 2; ++round) {
-      const decode::Knobs start = k;
-      for (const int warps : {4, 8, 12, 16}) {
-        if (warps == start.warps) continue;
-        for (const int up : {2, 4, 6, 8, 12, 16}) {
-          for (const int down : {4, 8, 12, 16}) {
-            if (warps % up != 0 || warps % down != 0 || up * 2 < warps || down * 2 < warps) continue;
-            decode::Knobs knobs = start;
-            knobs.warps = warps;
-            knobs.ring_units = std::max(2, start.ring_units * start.warps / warps);
-            knobs.up_warps_k = up;
-            knobs.down_warps_k = down;
-            attempt(knobs);
+    constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
+    const int ring_bytes = k.ring_units * k.warps;
+    for (const int warps : {6, 7, 8, 10, 12, 14, 16}) {
+      decode::Knobs own = k;
+      own.warps = warps;
+      own.ring_units = std::max(4, ring_bytes / warps);
+      own.down_warps_k = warps % 4 == 0 ? warps / 2 : warps;
+      double own_best = 1e9;
+      for (int decode::Knobs::* member : {&decode::Knobs::up_warps_k, &decode::Knobs::down_warps_k}) {
+        const decode::Knobs start = own;
+        for (const int share : kShares) {
+          decode::Knobs knobs = start;
+          knobs.*member = share;
+          const auto plan = lab.plan(knobs);
+          if (!plan) continue;
+          const double us = lab.time(*plan, mode, 3);
+          if (us > 0 && us < own_best) {
+            own_best = us;
+            own = knobs;
           }
         }
       }
-      sweep(&decode::Knobs::up_warps_k, {1, 2, 3, 4, 6, 8, 12, 16});
-      sweep(&decode::Knobs::down_warps_k, {1, 2, 3, 4, 6, 8, 12, 16});
+      if (const auto plan = lab.plan(own)) print("  warps", own, *plan, own_best);
+      if (own_best < best) {
+        best = own_best;
+        k = own;
+      }
+    }
+    for (int round = 0; round < 2; ++round) {
       sweep(&decode::Knobs::splits, {1, 2, 4, 8, 16});
+      sweep(&decode::Knobs::up_warps_k, {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16});
+      sweep(&decode::Knobs::down_warps_k, {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16});
       sweep(&decode::Knobs::ring_units, {4, 6, 8, 9, 10, 12, 14, 16, 20, 24});
       sweep(&decode::Knobs::blocks, {128, 132});
       sweep(&decode::Knobs::prefetch_bytes, {0, 32 << 10, 64 << 10, 128 << 10});

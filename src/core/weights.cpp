@@ -190,7 +190,8 @@ OperandLayout layout_of(const MlpSpec& spec, const MlpWeights& weights, const Ru
   for (const MatrixView* m : {&weights.gate, &weights.up, &weights.gate_up, &weights.down}) {
     if (m->data == nullptr) continue;
     const bool rows_dense = m->col_stride == 1;
-    rows(m->data, rows_dense ? m->row_stride : m->col_stride);
+    const std::int64_t lines = rows_dense ? m->rows : m->cols;  // a stride of one line is never used
+    rows(m->data, lines == 1 ? 0 : rows_dense ? m->row_stride : m->col_stride);
     layout.in_out = layout.in_out || !rows_dense;
   }
   while (bits % static_cast<std::uintptr_t>(layout.alignment) != 0) layout.alignment /= 2;

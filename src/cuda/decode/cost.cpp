@@ -56,7 +56,6 @@ bool divide(const Shape& shape, int tokens, int room, Plan& plan, PhasePlan& pha
 constexpr double kL2BytesPerClock = 24;     // of an SM when all of them read
 constexpr double kSmBytesPerClock = 40;     // of an SM when few do
 constexpr double kSharedBytesPerClock = 128 * 0.7;
-constexpr double kMmaClocks = 2.2;          // an m16n8k16 of an SM
 constexpr double kStartSeconds = 1.4e-6;    // first bytes, and the last ones' way through a block
 constexpr double kBarrierSeconds = 1.6e-6;  // of the grid, and the hidden's first bytes
 constexpr double kSplitSeconds = 1.3e-6;    // the sums of splits
@@ -77,7 +76,9 @@ double seconds(const Shape& shape, int tokens, const Plan& plan, const PhasePlan
   const double step_bytes = phase.tiles * 2.0 * kUnitBytes + row_groups * std::min(1.0, tokens / 8.0) * kUnitBytes;
   const double sums = 2.0 * phase.passes * sums_bytes(plan, shape, phase);
   const double shared = (warps * steps * step_bytes + activations + sums) / (kSharedBytesPerClock * clock);
-  const double products = warps * steps * phase.tiles * 4 * std::max(1, plan.token_class / 16) * kMmaClocks / clock;
+  const double mmas = phase.tiles * 4.0 * std::max(1, plan.token_class / 16);  // of a step
+  const double step = std::max(120 + 20 * phase.tiles + 10 * mmas, warps / 4 * (60 + 30 * phase.tiles + 8 * mmas));
+  const double products = steps * step / clock;
   double time = std::max({stream, l2, shared, products}) + 0.3 * (shared + products) + sums / (64 * clock);
   if (phase.splits > 1) {
     time += kSplitSeconds + 8.0 * tokens * shape.n * phase.splits / (2 * device.memory_bandwidth);
@@ -133,8 +134,8 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
 
 std::optional<Plan> choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   std::optional<Plan> best;
-  constexpr int kWarps[] = {4, 8, 12, 16};
-  constexpr int kShares[] = {1, 2, 3, 4, 6, 8, 12, 16};
+  constexpr int kWarps[] = {4, 6, 7, 8, 10, 12, 14, 16};
+  constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
   for (const int warps : kWarps) {
     for (const int ring_bytes : {48, 64, 96, 128}) {
       for (int splits = 1; splits <= kMostSplits; splits *= 2) {

@@ -7,6 +7,8 @@
 // Sums are taken in an order that depends on the plan alone.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/common/activations.cuh"
 #include "cuda/common/barrier_slot.h"
 #include "cuda/common/launch.h"
@@ -63,124 +65,153 @@ struct Sums {
   }
 };
 
-// One product of the block: for each pass, finish(first row of the pass, sum(tile, token, row of the tile)).
+// Sums of one step: a unit of k of kTiles tiles of the warp. `slots`: this lane's part of the tiles, `rows`: of the
+// activations, which begin at `at`.
+template <class T, int kClass, int kTiles, int kSets, int kBlocks>
+__device__ __forceinline__ void multiply_step(const std::uint32_t (&slots)[kTiles], std::uint32_t at,
+                                              const std::uint32_t (&rows)[kClass / 8],
+                                              float (&sums)[kSets][kMostTiles][kBlocks][4]) {
+  constexpr int kHalves = kClass / 8;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    uint4 a[kHalves], b[kTiles];
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) b[j] = load_shared(slots[j] + half * (kUnitBytes / 2));
+#pragma unroll
+    for (int i = 0; i < kHalves; ++i) a[i] = load_shared(at + rows[i] + half * kUnit);
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int m = 0; m < kBlocks; ++m) {
+        const std::uint32_t high_x = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].x;
+        const std::uint32_t high_y = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].y;
+        ptx::mma_m16n8k16<T>(sums[0][j][m], {a[2 * m].x, high_x, a[2 * m].y, high_y}, b[j].x, b[j].y);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int m = 0; m < kBlocks; ++m) {
+        const std::uint32_t high_z = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].z;
+        const std::uint32_t high_w = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].w;
+        ptx::mma_m16n8k16<T>(sums[kSets - 1][j][m], {a[2 * m].z, high_z, a[2 * m].w, high_w}, b[j].z, b[j].w);
+      }
+    }
+  }
+}
+
+// One pass over k of the block's rows from `row` on: their sums to shared memory, where the activations were.
 // meanwhile() is called while the first operands are under way.
-template <class T, int kClass, class Meanwhile, class Finish>
-__device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart& part, int tokens, Ring<T>& ring,
-                                         unsigned char* activations, const Meanwhile& meanwhile,
-                                         const Finish& finish) {
+template <class T, int kClass, class Meanwhile>
+__device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart& part, int tokens,
+                                         Ring<T, kMostTiles>& ring, unsigned char* activations,
+                                         const Meanwhile& meanwhile) {
   constexpr int kBlocks = Sums<kClass>::kBlocks;
   constexpr int kHalves = kClass / 8;
   constexpr int kSets = kClass <= 16 ? 2 : 1;  // of sums, so that products need not wait for each other
-  const PhasePlan& plan = phase.plan;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const WarpPart warp(phase);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp_k = warp % plan.warps_k;
-  const int all_tiles = tiles_of_pass(phase);
-  const int first_tile = warp / plan.warps_k * plan.tiles;
-  const int tiles = min(plan.tiles, all_tiles - first_tile);
-  const int pitch = activation_pitch(plan.chunk_units);
-  const int chunks = divide_up(part.units, plan.chunk_units);
+  const int pitch = activation_pitch(phase.chunk_units);
   const std::uint32_t shared = ptx::shared_address(activations);
-  float* const sums_of_warps = reinterpret_cast<float*>(activations);
-  std::uint32_t row_at[kHalves];  // beyond the last token the last one again: those sums are not used
+  std::uint32_t rows[kHalves];  // beyond the last token the last one again: those sums are not used
 #pragma unroll
-  for (int i = 0; i < kHalves; ++i) row_at[i] = min(8 * i + lane / 4, tokens - 1) * pitch + lane % 4 * 16;
+  for (int i = 0; i < kHalves; ++i) rows[i] = min(8 * i + lane / 4, tokens - 1) * pitch + lane % 4 * 16;
 
-  for (int pass_row = 0; pass_row < part.rows; pass_row += plan.pass_rows) {
-    const auto load_chunk = [&](int chunk) {
-      const int first = chunk * plan.chunk_units;
-      load_activations<T>(phase.gemm, part.k + first * kUnit, min(plan.chunk_units, part.units - first),
-                          shared + chunk % plan.buffers * tokens * pitch, pitch);
-      ptx::cp_async_commit();
-      return ring.issued();
-    };
-    float sums[kSets][kMostTiles][kBlocks][4] = {};
-    int loaded = load_chunk(0);
-    ring.fill();
-    if (pass_row == 0) meanwhile();
-    for (int chunk = 0; chunk < chunks; ++chunk) {
+  float sums[kSets][kMostTiles][kBlocks][4] = {};
+  int loaded = 0;  // steps queued before the newest chunk of activations
+  int unit = warp.unit;
+  // Before chunk 0 nothing is multiplied; while a chunk is, the next one is under way.
+#pragma unroll 1
+  for (int chunk = -1; chunk * phase.chunk_units < part.units; ++chunk) {
+    const int first = (chunk + 1) * phase.chunk_units;  // of the next chunk
+    if (chunk >= 0) {
       ring.wait_for_older(loaded);
       __syncthreads();
-      if (chunk + 1 < chunks) loaded = load_chunk(chunk + 1);
-      const int end = min(part.units, (chunk + 1) * plan.chunk_units);
-      std::uint32_t at = shared + chunk % plan.buffers * tokens * pitch + warp_k * (kUnit * 2);
-      if (tiles <= 0) continue;
-      for (int unit = chunk * plan.chunk_units + warp_k; unit < end; unit += plan.warps_k) {
-        ring.wait();
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          uint4 a[kHalves];
-#pragma unroll
-          for (int i = 0; i < kHalves; ++i) a[i] = load_shared(at + row_at[i] + half * kUnit);
-#pragma unroll
-          for (int j = 0; j < kMostTiles; ++j) {
-            if (j >= tiles) break;
-            const uint4 b = load_shared(ring.tile(j) + half * (kUnitBytes / 2));
-#pragma unroll
-            for (int m = 0; m < kBlocks; ++m) {
-              const uint4 low = a[2 * m];
-              const uint4 high = kClass == 8 ? uint4{0, 0, 0, 0} : a[(2 * m + 1) % kHalves];
-              ptx::mma_m16n8k16<T>(sums[0][j][m], {low.x, high.x, low.y, high.y}, b.x, b.y);
-              ptx::mma_m16n8k16<T>(sums[kSets - 1][j][m], {low.z, high.z, low.w, high.w}, b.z, b.w);
-            }
-          }
-        }
-        ring.release(plan.tiles);
-        at += plan.warps_k * (kUnit * 2);
-      }
     }
-
-    __syncthreads();  // the activations have been read
-#pragma unroll
-    for (int j = 0; j < kMostTiles; ++j) {
-      if (j >= tiles) break;
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-        float v[4];
-#pragma unroll
-        for (int e = 0; e < 4; ++e) v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
-        float* to = sums_of_warps + ((warp_k * all_tiles + first_tile + j) * kBlocks + m) * Sums<kClass>::kFloats;
-        if constexpr (kClass == 8) {
-          reinterpret_cast<float2*>(to)[lane] = {v[0], v[1]};
-        } else {
-          reinterpret_cast<float4*>(to)[lane] = {v[0], v[1], v[2], v[3]};
-        }
-      }
+    if (first < part.units) {
+      load_activations<T>(phase.gemm, part.k + first * kUnit, min(phase.chunk_units, part.units - first),
+                          shared + (chunk + 1) % phase.buffers * tokens * pitch, pitch);
+      ptx::cp_async_commit();
+      loaded = ring.issued();
     }
-    __syncthreads();
-    const int stride = all_tiles * kBlocks * Sums<kClass>::kFloats;
-    finish(pass_row, [&](int tile, int token, int row) {
-      const float* from = sums_of_warps + Sums<kClass>::at(tile, token, row);
-      float sum = from[0];
-      for (int w = 1; w < plan.warps_k; ++w) sum += from[w * stride];
-      return sum;
-    });
-    if (pass_row + plan.pass_rows < part.rows) __syncthreads();
+    const int end = warp.tiles > 0 ? min(part.units, first) : 0;
+    const std::uint32_t buffer = shared + chunk % phase.buffers * tokens * pitch - chunk * phase.chunk_units * kUnit * 2;
+#pragma unroll 1
+    for (;;) {
+      ring.fill();
+      if (chunk < 0 || unit >= end) break;
+      ring.wait();
+      const std::uint32_t at = buffer + unit * (kUnit * 2);
+      const auto step = [&](auto count) {
+        std::uint32_t slots[decltype(count)::value];
+        ring.tiles(slots);
+        multiply_step<T, kClass>(slots, at, rows, sums);
+      };
+      switch (warp.tiles) {
+        case 1: step(std::integral_constant<int, 1>()); break;
+        case 2: step(std::integral_constant<int, 2>()); break;
+        case 3: step(std::integral_constant<int, 3>()); break;
+        default: step(std::integral_constant<int, 4>()); break;
+      }
+      ring.release(warp.tiles);
+      unit += phase.warps_k;
+    }
+    if (chunk < 0) meanwhile();
   }
+
+  __syncthreads();  // the activations have been read
+  float* const all = reinterpret_cast<float*>(activations);
+  const int warp_k = warp.unit;
+#pragma unroll
+  for (int j = 0; j < kMostTiles; ++j) {
+    if (j >= warp.tiles) break;
+#pragma unroll
+    for (int m = 0; m < kBlocks; ++m) {
+      float v[4];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
+      float* to = all + ((warp_k * phase.pass_tiles + warp.tile + j) * kBlocks + m) * Sums<kClass>::kFloats;
+      if constexpr (kClass == 8) {
+        reinterpret_cast<float2*>(to)[lane] = {v[0], v[1]};
+      } else {
+        reinterpret_cast<float4*>(to)[lane] = {v[0], v[1], v[2], v[3]};
+      }
+    }
+  }
+  __syncthreads();
 }
 
+// What the warps along k have summed for a weight row of tile `tile`.
+template <int kClass>
+__device__ __forceinline__ float sum_of_warps(const PhaseArgs& phase, const unsigned char* activations, int tile,
+                                              int token, int row) {
+  const float* from = reinterpret_cast<const float*>(activations) + Sums<kClass>::at(tile, token, row);
+  const int stride = phase.pass_tiles * Sums<kClass>::kBlocks * Sums<kClass>::kFloats;
+  float sum = from[0];
+#pragma unroll 4
+  for (int w = 1; w < phase.warps_k; ++w) sum += from[w * stride];
+  return sum;
+}
+
+// Nothing of this MLP may be read before the kernels ahead are complete: they may have written x, and the weights too.
+// Drawing weights into L2 is sound all the same: every write ends there, and no value is kept.
 template <class T>
-__device__ __forceinline__ void prefetch(const PhaseArgs& phase) {
-  if (phase.prefetch_bytes == 0) return;
-  const BlockPart part(phase);
-  const int left = (phase.gemm.k - part.k) * 2 / 16 * 16;
-  const auto bytes = static_cast<std::uint32_t>(min(phase.prefetch_bytes, min(left, part.units * kUnit * 2)));
-  if (bytes == 0) return;
-  for (int i = static_cast<int>(threadIdx.x); i < part.rows; i += static_cast<int>(blockDim.x)) {
-    const std::int64_t row = part.row + i;
-    ptx::prefetch_l2(static_cast<const T*>(phase.gemm.w.data) + row * phase.gemm.w.row_stride + part.k, bytes);
-    if (!phase.gated) continue;
-    ptx::prefetch_l2(static_cast<const T*>(phase.gemm.gate.data) + row * phase.gemm.gate.row_stride + part.k, bytes);
-  }
-}
-
-// body(token, row) for tokens x rows, rows fastest, over the threads of the block; items [begin, end) of them.
-template <class Body>
-__device__ __forceinline__ void for_items(int rows, int begin, int end, const Body& body) {
-  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += static_cast<int>(blockDim.x)) {
-    const int token = i / rows;
-    body(token, i - token * rows);
+__device__ __forceinline__ void prefetch(const KernelArgs& args) {
+#pragma unroll 1
+  for (int p = 0; p < 2; ++p) {
+    const PhaseArgs& phase = args.phase[p];
+    if (phase.prefetch_bytes == 0) return;
+    const BlockPart part(phase);
+    const int left = (phase.gemm.k - part.k) * 2 / 16 * 16;
+    const int bytes = min(phase.prefetch_bytes, min(left, part.units * kUnit * 2));
+    if (bytes <= 0) continue;
+    const int rows = phase.gated ? 2 * part.rows : part.rows;
+    for (int i = static_cast<int>(threadIdx.x); i < rows; i += static_cast<int>(blockDim.x)) {
+      const bool gate = i >= part.rows;
+      const Weight& w = gate ? phase.gemm.gate : phase.gemm.w;
+      const std::int64_t row = part.row + (gate ? i - part.rows : i);
+      ptx::prefetch_l2(static_cast<const T*>(w.data) + row * w.row_stride + part.k, static_cast<std::uint32_t>(bytes));
+    }
   }
 }
 
@@ -188,113 +219,135 @@ template <class T, int kClass>
 __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const __grid_constant__ KernelArgs args) {
   extern __shared__ __align__(128) unsigned char shared[];
   unsigned char* const activations = shared + args.ring_bytes;
-  float* const bias_up = reinterpret_cast<float*>(shared + args.bias_offset);
-  float* const bias_gate = bias_up + args.up.plan.rows;
-  float* const bias_down = bias_gate + (args.up.gated ? args.up.plan.rows : 0);
+  float* const biases = reinterpret_cast<float*>(shared + args.bias_offset);  // up, down, gate
   const int tokens = args.tokens;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
 
-  // Nothing of this MLP may be read before the kernels ahead are complete: they may have written x, and the weights
-  // too. Drawing weights into L2 is sound all the same: L2 is where every write ends, and no value is kept.
   ptx::grid_dependency_launch();
-  prefetch<T>(args.up);
-  prefetch<T>(args.down);
+  prefetch<T>(args);
   ptx::grid_dependency_wait();
 
-  const BlockPart up(args.up);
-  const BlockPart down(args.down);
-  Ring<T> ring(args, ptx::shared_address(shared));
-  const bool has_bias = args.up.gemm.bias.data != nullptr || args.up.gemm.gate_bias.data != nullptr ||
-                        args.down.gemm.bias.data != nullptr;
+  Ring<T, kMostTiles> ring(args, ptx::shared_address(shared));
   const auto load_biases = [&] {
-    if (!has_bias) return;
-    const int thread = static_cast<int>(threadIdx.x);
-    const int threads = static_cast<int>(blockDim.x);
-    for (int r = thread; r < up.rows; r += threads) {
-      bias_up[r] = bias_at<T>(args.up.gemm.bias, up.row + r);
-      if (args.up.gated) bias_gate[r] = bias_at<T>(args.up.gemm.gate_bias, up.row + r);
+    if (!args.has_bias) return;
+#pragma unroll 1
+    for (int p = 0; p < 3; ++p) {
+      const PhaseArgs& phase = args.phase[p % 2];
+      const Bias& bias = p == 2 ? phase.gemm.gate_bias : phase.gemm.bias;
+      const BlockPart part(phase);
+      float* to = biases + (p > 0 ? args.phase[0].rows : 0) + (p > 1 ? args.phase[1].rows : 0);
+      for (int r = thread; r < part.rows; r += threads) to[r] = bias_at<T>(bias, part.row + r);
     }
-    for (int r = thread; r < down.rows; r += threads) bias_down[r] = bias_at<T>(args.down.gemm.bias, down.row + r);
   };
 
-  if (up.rows == 0) {
-    ring.fill();
-    load_biases();
-  } else {
-    multiply<T, kClass>(args.up, up, tokens, ring, activations, load_biases, [&](int pass_row, const auto& sum) {
-      const int rows = min(args.up.plan.pass_rows, up.rows - pass_row);
-      const int half = args.up.plan.pass_rows / kTileRows;
-      T* const hidden = static_cast<T*>(args.up.gemm.out) + up.row + pass_row;
-      with_form(args.activation.form, [&](auto form) {
-        constexpr ActivationForm kForm = decltype(form)::value;
-        for_items(rows, 0, tokens * rows, [&](int token, int r) {
-          const float bias = has_bias ? bias_up[pass_row + r] : 0.0f;
-          float h;
-          if (args.up.gated) {
-            const float gate = sum(r / kTileRows, token, r % kTileRows) + (has_bias ? bias_gate[pass_row + r] : 0.0f);
-            h = gated<kForm>(args.activation, gate, sum(half + r / kTileRows, token, r % kTileRows) + bias);
-          } else {
-            h = activate<kForm>(args.activation, sum(r / kTileRows, token, r % kTileRows) + bias);
-          }
-          hidden[token * args.up.gemm.ldo + r] = from_float<T>(h);
-        });
+#pragma unroll 1
+  for (int p = 0; p < 2; ++p) {
+    const PhaseArgs& phase = args.phase[p];
+    const BlockPart part(phase);
+    const int splits = 1 << phase.split_shift;
+    const int half = phase.pass_rows / kTileRows;
+    const Gemm& gemm = phase.gemm;
+    T* const out = static_cast<T*>(gemm.out) + part.row;
+    float* const partials = args.partial + static_cast<std::int64_t>(part.row) * splits * tokens;  // of all splits
+    const int items = tokens * part.rows;
+    if (part.rows == 0) ring.fill();  // of the other product
+#pragma unroll 1
+    for (int first = 0; first < part.rows; first += phase.pass_rows) {
+      if (first > 0) __syncthreads();  // the sums of the pass before have been read
+      multiply<T, kClass>(phase, part, tokens, ring, activations, [&] {
+        if (p == 0 && first == 0) load_biases();
       });
-    });
-  }
-
-  __syncthreads();  // this block's part of the hidden is written, the shared memory of the activations free
-  std::uint32_t before = 0;
-  if (threadIdx.x == 0) before = ptx::barrier_arrive(args.barrier, static_cast<int>(gridDim.x), blockIdx.x == 0);
-  if (down.rows == 0) return;
-  if (threadIdx.x == 0) ptx::barrier_wait(args.barrier, before);
-  __syncthreads();
-
-  const Gemm& out = args.down.gemm;
-  T* const y = static_cast<T*>(out.out) + down.row;
-  const int splits = args.down.plan.splits;
-  float* const partials = args.partial + static_cast<std::int64_t>(down.row) * splits * tokens;  // of all splits
-  const int items = tokens * down.rows;
-  multiply<T, kClass>(args.down, down, tokens, ring, activations, [] {}, [&](int pass_row, const auto& sum) {
-    const int rows = min(args.down.plan.pass_rows, down.rows - pass_row);
-    for_items(rows, 0, tokens * rows, [&](int token, int r) {
-      const float v = sum(r / kTileRows, token, r % kTileRows);
-      if (splits == 1) {
-        y[token * out.ldo + pass_row + r] = from_float<T>(v + (has_bias ? bias_down[pass_row + r] : 0.0f));
-      } else {
-        partials[down.split * items + token * down.rows + pass_row + r] = v;
+      const int rows = min(phase.pass_rows, part.rows - first);
+#pragma unroll 1
+      for (int i = thread; i < tokens * rows; i += threads) {
+        const int token = i / rows;
+        const int row = i - token * rows;
+        const float bias = args.has_bias ? biases[(p == 0 ? 0 : args.phase[0].rows) + first + row] : 0.0f;
+        float v = sum_of_warps<kClass>(phase, activations, row / kTileRows, token, row % kTileRows);
+        if (splits > 1) {
+          partials[part.split * items + token * part.rows + first + row] = v;
+          continue;
+        }
+        if (p == 0 && phase.gated) {
+          const float up = bias + sum_of_warps<kClass>(phase, activations, half + row / kTileRows, token, row % kTileRows);
+          if (args.has_bias) v += biases[args.phase[0].rows + args.phase[1].rows + first + row];
+          with_form(args.activation.form,
+                    [&](auto form) { v = gated<decltype(form)::value>(args.activation, v, up); });
+        } else {
+          v += bias;
+          if (p == 0) {
+            with_form(args.activation.form,
+                      [&](auto form) { v = activate<decltype(form)::value>(args.activation, v); });
+          }
+        }
+        out[token * gemm.ldo + first + row] = from_float<T>(v);
       }
-    });
-  });
-  if (splits == 1) return;
+    }
+    if (p == 1 && splits == 1) return;
 
-  // Each of the blocks that share these columns adds the sums of a part of them, in the order of the splits.
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    std::uint32_t* counter = args.barrier + (1 + static_cast<int>(blockIdx.x) / splits) * kBarrierStride;
-    before = ptx::barrier_arrive(counter, splits, down.split == 0);
-    ptx::barrier_wait(counter, before);
+    // p == 0: all of the hidden is written. p == 1: all sums of the blocks that share these columns are.
+    __syncthreads();
+    std::uint32_t before = 0;
+    std::uint32_t* counter =
+        args.barrier + (p == 0 ? 0 : (1 + (static_cast<int>(blockIdx.x) >> phase.split_shift)) * kBarrierStride);
+    if (thread == 0) {
+      before = ptx::barrier_arrive(counter, p == 0 ? static_cast<int>(gridDim.x) : splits,
+                                   p == 0 ? blockIdx.x == 0 : part.split == 0);
+    }
+    if (BlockPart(args.phase[1]).rows == 0) return;
+    if (thread == 0) ptx::barrier_wait(counter, before);
+    __syncthreads();
+    if (p == 0) continue;
+
+    // Each of those blocks adds the sums of a part of the columns, in the order of the splits.
+    const int end = (part.split + 1) * items >> phase.split_shift;
+    for (int i = (part.split * items >> phase.split_shift) + thread; i < end; i += threads) {
+      const int token = i / part.rows;
+      const int row = i - token * part.rows;
+      float v = 0;
+#pragma unroll 4
+      for (int s = 0; s < splits; ++s) v += __ldcg(partials + s * items + i);
+      if (args.has_bias) v += biases[args.phase[0].rows + row];
+      out[token * gemm.ldo + row] = from_float<T>(v);
+    }
   }
-  __syncthreads();
-  for_items(down.rows, down.split * items / splits, (down.split + 1) * items / splits, [&](int token, int r) {
-    float v = 0;
-    for (int s = 0; s < splits; ++s) v += __ldcg(partials + s * items + token * down.rows + r);
-    y[token * out.ldo + r] = from_float<T>(v + (has_bias ? bias_down[r] : 0.0f));
-  });
+}
+
+inline PhaseArgs phase_args(const Gemm& gemm, bool gated, const PhasePlan& plan) {
+  PhaseArgs args{};
+  args.gemm = gemm;
+  args.gated = gated;
+  args.units = divide_up(gemm.k, kUnit);
+  args.rows = plan.rows;
+  args.pass_rows = plan.pass_rows;
+  args.pass_tiles = plan.pass_rows / kTileRows * (gated ? 2 : 1);
+  args.tiles = plan.tiles;
+  args.warps_k = plan.warps_k;
+  args.warps_k_inverse = divide_up(1 << 16, plan.warps_k);
+  args.chunk_units = plan.chunk_units;
+  args.buffers = plan.buffers;
+  while (1 << args.split_shift < plan.splits) ++args.split_shift;
+  return args;
 }
 
 template <class T, int kClass>
 Status launch_class(const Call& call, cudaStream_t stream) {
   const Plan& plan = call.plan;
   KernelArgs args{};
-  args.up = {call.products.hidden, plan.up, call.gated, 0};
-  args.down = {call.products.out, plan.down, false, 0};
+  PhaseArgs& up = args.phase[0];
+  PhaseArgs& down = args.phase[1];
+  up = phase_args(call.products.hidden, call.gated, plan.up);
+  down = phase_args(call.products.out, false, plan.down);
   if (plan.prefetch_bytes > 0 && call.overlaps_predecessor) {
     const int up_rows = plan.up.rows * (call.gated ? 2 : 1);
-    args.up.prefetch_bytes = plan.prefetch_bytes / up_rows / 128 * 128;
-    const int up_bytes = divide_up(args.up.gemm.k, kUnit) * kUnit * 2 * up_rows;
+    const int up_bytes = up.units * kUnit * 2 * up_rows;
+    up.prefetch_bytes = plan.prefetch_bytes / up_rows / 128 * 128;
     if (up_bytes < plan.prefetch_bytes) {
-      args.down.prefetch_bytes = (plan.prefetch_bytes - up_bytes) / plan.down.rows / 128 * 128;
+      down.prefetch_bytes = (plan.prefetch_bytes - up_bytes) / plan.down.rows / 128 * 128;
     }
   }
+  args.has_bias = up.gemm.bias.data != nullptr || up.gemm.gate_bias.data != nullptr || down.gemm.bias.data != nullptr;
   args.activation = call.activation;
   args.tokens = static_cast<int>(call.products.hidden.m);
   args.ring_units = plan.ring_units;

@@ -20,14 +20,14 @@ inline constexpr int kMostTokens = 64;
 inline constexpr int kUnit = 64;           // k of a unit
 inline constexpr int kUnitBytes = 1024;    // of a tile's unit in a warp's ring: 32 bytes a lane
 inline constexpr int kTileRows = 8;        // weight rows of a tile
-inline constexpr int kMostTiles = 8;       // that a warp takes along together
+inline constexpr int kMostTiles = 4;       // that a warp takes along together
 inline constexpr int kMostSplits = 16;     // of k in the second product
 inline constexpr int kRowClasses[] = {8, 16, 32, 64};  // kernels by the most tokens
 
 FUSEDMLP_HD constexpr int divide_up(int value, int unit) { return (value + unit - 1) / unit; }
 
-// Most warps of a block by the kernel: sums of 64 tokens leave registers for 8.
-constexpr int most_warps(int token_class) { return token_class <= 16 ? 16 : token_class == 32 ? 12 : 8; }
+// Most warps of a block by the kernel, whose sums take the more registers the more tokens it is for.
+constexpr int most_warps(int token_class) { return token_class <= 32 ? 16 : 12; }
 
 // Bytes between rows of the activations in shared memory: rows of even and odd number lie half a 128-byte line apart,
 // so that the 16-byte reads of two rows by four lanes each meet no bank conflict.
