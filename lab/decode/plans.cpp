@@ -187,11 +187,11 @@ class Lab {
 
 void print(const char* what, const decode::Knobs& k, const decode::Plan& p, double us) {
   std::printf(
-      "%-10s %7.2f us  predicted %6.1f  warps %2d blocks %3d ring %2d splits %2d up_k %2d down_k %2d prefetch %3d K | "
-      "up %dx%d tiles %d chunk %dx%d, down %dx%d tiles %d chunk %dx%d, %d KB\n",
-      what, us, p.seconds * 1e6, k.warps, p.blocks, k.ring_units, k.splits, k.up_warps_k, k.down_warps_k,
-      k.prefetch_bytes >> 10, p.up.passes, p.up.pass_rows, p.up.tiles, p.up.buffers, p.up.chunk_units, p.down.passes,
-      p.down.pass_rows, p.down.tiles, p.down.buffers, p.down.chunk_units, p.shared_bytes >> 10);
+      "%-10s %7.2f us  predicted %6.1f  warps %2d blocks %3d depth %d splits %2d up_k %2d down_k %2d prefetch %3d K | "
+      "up %dx%d tiles %dx%d chunk %dx%d, down %dx%d tiles %dx%d chunk %dx%d, %d KB\n",
+      what, us, p.seconds * 1e6, k.warps, p.blocks, k.depth, k.splits, k.up_warps_k, k.down_warps_k,
+      k.prefetch_bytes >> 10, p.up.passes, p.up.pass_rows, p.up.tiles, p.up.step_units, p.up.buffers, p.up.chunk_units, p.down.passes,
+      p.down.pass_rows, p.down.tiles, p.down.step_units, p.down.buffers, p.down.chunk_units, p.shared_bytes >> 10);
 }
 
 void tune(const MlpSpec& spec, std::int64_t tokens) {
@@ -201,7 +201,7 @@ void tune(const MlpSpec& spec, std::int64_t tokens) {
   if (const auto chosen = decode::choose(spec, tokens, lab.device())) {
     decode::Knobs k;
     k.warps = chosen->warps;
-    k.ring_units = chosen->ring_units;
+    k.depth = chosen->depth;
     k.splits = chosen->down.splits;
     k.up_warps_k = chosen->up.warps_k;
     k.down_warps_k = chosen->down.warps_k;
@@ -228,38 +228,41 @@ void tune(const MlpSpec& spec, std::int64_t tokens) {
       }
     };
     constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
-    const int ring_bytes = k.ring_units * k.warps;
-    for (const int warps : {6, 7, 8, 10, 12, 14, 16}) {
-      decode::Knobs own = k;
-      own.warps = warps;
-      own.ring_units = std::max(4, ring_bytes / warps);
-      own.down_warps_k = warps % 4 == 0 ? warps / 2 : warps;
-      double own_best = 1e9;
-      for (int decode::Knobs::* member : {&decode::Knobs::up_warps_k, &decode::Knobs::down_warps_k}) {
-        const decode::Knobs start = own;
-        for (const int share : kShares) {
-          decode::Knobs knobs = start;
-          knobs.*member = share;
-          const auto plan = lab.plan(knobs);
-          if (!plan) continue;
-          const double us = lab.time(*plan, mode, 3);
-          if (us > 0 && us < own_best) {
-            own_best = us;
-            own = knobs;
+    for (const int warps : {8, 12, 14, 16}) {
+      for (const int depth : {2, 3}) {
+        decode::Knobs own = k;
+        own.warps = warps;
+        own.depth = depth;
+        own.down_warps_k = warps;
+        double own_best = 1e9;
+        for (int decode::Knobs::* member :
+             {&decode::Knobs::up_warps_k, &decode::Knobs::splits, &decode::Knobs::down_warps_k}) {
+          const decode::Knobs start = own;
+          for (const int share : kShares) {
+            if (member == &decode::Knobs::splits && (share & (share - 1)) != 0) continue;
+            decode::Knobs knobs = start;
+            knobs.*member = share;
+            const auto plan = lab.plan(knobs);
+            if (!plan) continue;
+            const double us = lab.time(*plan, mode, 3);
+            if (us > 0 && us < own_best) {
+              own_best = us;
+              own = knobs;
+            }
           }
         }
-      }
-      if (const auto plan = lab.plan(own)) print("  warps", own, *plan, own_best);
-      if (own_best < best) {
-        best = own_best;
-        k = own;
+        if (const auto plan = lab.plan(own)) print("  warps", own, *plan, own_best);
+        if (own_best < best) {
+          best = own_best;
+          k = own;
+        }
       }
     }
-    for (int round = 0; round < 2; ++round) {
+    for (int round = 0; round < 1; ++round) {
       sweep(&decode::Knobs::splits, {1, 2, 4, 8, 16});
       sweep(&decode::Knobs::up_warps_k, {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16});
       sweep(&decode::Knobs::down_warps_k, {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16});
-      sweep(&decode::Knobs::ring_units, {4, 6, 8, 9, 10, 12, 14, 16, 20, 24});
+      sweep(&decode::Knobs::depth, {2, 3, 4});
       sweep(&decode::Knobs::blocks, {128, 132});
       sweep(&decode::Knobs::prefetch_bytes, {0, 32 << 10, 64 << 10, 128 << 10});
     }

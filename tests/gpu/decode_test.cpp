@@ -82,10 +82,9 @@ TEST(DecodePlans, CoverEveryRowAndFitTheDevice) {
           EXPECT_GE(std::int64_t{phase.rows} * (phase.blocks / phase.splits), columns);
           EXPECT_GE(phase.passes * phase.pass_rows, phase.rows);
           EXPECT_GE(phase.warps_n * phase.tiles * cuda::decode::kTileRows, phase.pass_rows * weights);
-          EXPECT_LE(phase.tiles, plan->ring_units);
-          EXPECT_LE(phase.tiles, cuda::decode::kMostTiles);
+          EXPECT_LE(phase.tiles * phase.step_units, cuda::decode::kStepUnits);
           if (phase.buffers > 1) {
-            EXPECT_EQ(phase.chunk_units % phase.warps_k, 0);
+            EXPECT_EQ(phase.chunk_units % (phase.warps_k * phase.step_units), 0);
           }
         }
       }

@@ -31,19 +31,23 @@ bool divide(const Shape& shape, int tokens, int room, Plan& plan, PhasePlan& pha
   const int row_tiles = divide_up(phase.rows, kTileRows);
   PhasePlan one = phase;
   one.pass_rows = kTileRows;
-  const int most = std::min(phase.warps_n * kMostTiles / shape.weights, room / sums_bytes(plan, shape, one));
+  const int most = std::min(phase.warps_n * kStepUnits / shape.weights, room / sums_bytes(plan, shape, one));
   if (most < 1) return false;
   phase.passes = divide_up(row_tiles, most);
   phase.pass_rows = divide_up(row_tiles, phase.passes) * kTileRows;
   phase.tiles = divide_up(phase.pass_rows / kTileRows * shape.weights, phase.warps_n);
-  if (phase.tiles > plan.ring_units) return false;
-
   phase.chunk_units = divide_up(divide_up(shape.k, kUnit), phase.splits);
+  phase.step_units = 1;
+  while (2 * phase.step_units * phase.tiles <= kStepUnits && phase.step_units * phase.warps_k < phase.chunk_units) {
+    phase.step_units *= 2;
+  }
   phase.buffers = 1;
   if (chunk_bytes(phase, tokens) > room) {
     phase.buffers = 2;
     const int units = (room / 2 / tokens - activation_pitch(0)) / (kUnit * 2);
-    phase.chunk_units = units / phase.warps_k * phase.warps_k;
+    while (phase.step_units > 1 && units < phase.warps_k * phase.step_units) phase.step_units /= 2;
+    const int step = phase.warps_k * phase.step_units;
+    phase.chunk_units = units / step * step;
     if (phase.chunk_units < 1) return false;
   }
   plan.activation_bytes =
@@ -70,14 +74,15 @@ double seconds(const Shape& shape, int tokens, const Plan& plan, const PhasePlan
   const double stream = std::max(weight_bytes / device.memory_bandwidth, block_bytes / (kSmBytesPerClock * clock));
   const double l2 = (block_bytes + activations) / (kL2BytesPerClock * clock);
   // The busiest warp stands for all.
-  const double steps = phase.passes * divide_up(units, phase.warps_k);
+  const double steps = phase.passes * divide_up(units, phase.warps_k * phase.step_units);
   const double warps = plan.warps;
   const int row_groups = std::max(1, plan.token_class / 8);
-  const double step_bytes = phase.tiles * 2.0 * kUnitBytes + row_groups * std::min(1.0, tokens / 8.0) * kUnitBytes;
+  const double step_bytes = phase.step_units * (phase.tiles * 2.0 + row_groups * std::min(1.0, tokens / 8.0)) * kUnitBytes;
   const double sums = 2.0 * phase.passes * sums_bytes(plan, shape, phase);
   const double shared = (warps * steps * step_bytes + activations + sums) / (kSharedBytesPerClock * clock);
-  const double mmas = phase.tiles * 4.0 * std::max(1, plan.token_class / 16);  // of a step
-  const double step = std::max(120 + 20 * phase.tiles + 10 * mmas, warps / 4 * (60 + 30 * phase.tiles + 8 * mmas));
+  const int pieces = phase.tiles * phase.step_units;
+  const double mmas = pieces * 4.0 * std::max(1, plan.token_class / 16);  // of a step
+  const double step = std::max(250 + 40 * pieces + 8 * mmas, warps / 4 * (40 + 30 * pieces + 8 * mmas));
   const double products = steps * step / clock;
   double time = std::max({stream, l2, shared, products}) + 0.3 * (shared + products) + sums / (64 * clock);
   if (phase.splits > 1) {
@@ -105,7 +110,7 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
     return std::nullopt;
   }
   plan.warps = knobs.warps;
-  plan.ring_units = knobs.ring_units;
+  plan.depth = knobs.depth;
   plan.prefetch_bytes = knobs.prefetch_bytes;
   const int sms = knobs.blocks > 0 ? knobs.blocks : device.cores;
   const auto place = [&](const Shape& shape, PhasePlan& phase) {
@@ -122,7 +127,7 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
   plan.blocks = std::max(plan.up.blocks, plan.down.blocks);
 
   const int bias_bytes = 4 * (up.weights * plan.up.rows + plan.down.rows);
-  const int ring_bytes = plan.warps * plan.ring_units * kUnitBytes;
+  const int ring_bytes = plan.warps * plan.depth * kStepBytes;
   const int room = (static_cast<int>(device.shared_memory_per_block) - ring_bytes - bias_bytes) / kAlign * kAlign;
   if (room <= 0) return std::nullopt;
   if (!divide(up, count, room, plan, plan.up) || !divide(down, count, room, plan, plan.down)) return std::nullopt;
@@ -137,11 +142,11 @@ std::optional<Plan> choose(const MlpSpec& spec, std::int64_t tokens, const Devic
   constexpr int kWarps[] = {4, 6, 7, 8, 10, 12, 14, 16};
   constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
   for (const int warps : kWarps) {
-    for (const int ring_bytes : {48, 64, 96, 128}) {
+    for (int depth = 2; depth <= kMostDepth; ++depth) {
       for (int splits = 1; splits <= kMostSplits; splits *= 2) {
         Knobs knobs;
         knobs.warps = warps;
-        knobs.ring_units = ring_bytes / warps;
+        knobs.depth = depth;
         knobs.splits = splits;
         knobs.prefetch_bytes = 96 << 10;
         for (const int up_k : kShares) {

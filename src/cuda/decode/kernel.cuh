@@ -7,7 +7,7 @@
 // Sums are taken in an order that depends on the plan alone.
 #pragma once
 
-#include <type_traits>
+#include <algorithm>
 
 #include "cuda/common/activations.cuh"
 #include "cuda/common/barrier_slot.h"
@@ -32,22 +32,20 @@ __device__ __forceinline__ uint4 load_shared(std::uint32_t address) {
 
 // `units` of k of every token into shared memory, from element `k` on.
 template <class T>
-__device__ __forceinline__ void load_activations(const Gemm& gemm, int k, int units, std::uint32_t to, int pitch) {
+__device__ __forceinline__ void load_activations(const PhaseArgs& phase, int k, int units, std::uint32_t to,
+                                                 int pitch) {
+  const int threads = 1 << phase.chunk_shift;  // of a row
+  const int thread = static_cast<int>(threadIdx.x);
   const int chunks = units * (kUnit / 8);  // of 16 bytes in a row
-  const int threads = static_cast<int>(blockDim.x);
-  int row = static_cast<int>(threadIdx.x) / chunks;
-  int chunk = static_cast<int>(threadIdx.x) % chunks;
-  const int row_step = threads / chunks;
-  const int chunk_step = threads % chunks;
-  const int left = gemm.k - k;
-  while (row < gemm.m) {
-    const T* from = static_cast<const T*>(gemm.a) + row * gemm.lda + k + chunk * 8;
-    ptx::cp_async_part(to + row * pitch + chunk * 16, from, max(0, min(16, (left - chunk * 8) * 2)));
-    row += row_step;
-    chunk += chunk_step;
-    if (chunk >= chunks) {
-      chunk -= chunks;
-      ++row;
+  const int left = phase.gemm.k - k;
+  const int rows = static_cast<int>(phase.gemm.m);
+  const int row_step = static_cast<int>(blockDim.x) >> phase.chunk_shift;
+  int row = thread >> phase.chunk_shift;
+  if (row >= row_step) return;
+  for (; row < rows; row += row_step) {
+    const T* from = static_cast<const T*>(phase.gemm.a) + row * phase.gemm.lda + k;
+    for (int chunk = thread & (threads - 1); chunk < chunks; chunk += threads) {
+      ptx::cp_async_part(to + row * pitch + chunk * 16, from + chunk * 8, max(0, min(16, (left - chunk * 8) * 2)));
     }
   }
 }
@@ -65,50 +63,59 @@ struct Sums {
   }
 };
 
-// Sums of one step: a unit of k of kTiles tiles of the warp. `slots`: this lane's part of the tiles, `rows`: of the
-// activations, which begin at `at`.
-template <class T, int kClass, int kTiles, int kSets, int kBlocks>
-__device__ __forceinline__ void multiply_step(const std::uint32_t (&slots)[kTiles], std::uint32_t at,
+// Adds a unit of k of kTiles tiles: this lane's part of the first at `weights`, of the next ones kTileStep bytes on; the
+// activations at `activations` + rows[.].
+template <class T, int kClass, int kTiles, int kTileStep, int kSets, int kBlocks>
+__device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32_t activations,
                                               const std::uint32_t (&rows)[kClass / 8],
-                                              float (&sums)[kSets][kMostTiles][kBlocks][4]) {
-  constexpr int kHalves = kClass / 8;
+                                              float (&sums)[kSets][kStepUnits][kBlocks][4]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint4 a[kHalves], b[kTiles];
+    uint4 b[kTiles], low[2], high[2];
+    const auto load_rows = [&](int m) {
+      low[m % 2] = load_shared(activations + rows[2 * m] + half * kUnit);
+      high[m % 2] = kClass == 8 ? uint4{} : load_shared(activations + rows[(2 * m + 1) % (kClass / 8)] + half * kUnit);
+    };
+    load_rows(0);
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) b[j] = load_shared(slots[j] + half * (kUnitBytes / 2));
+    for (int j = 0; j < kTiles; ++j) b[j] = load_shared(weights + j * kTileStep + half * (kUnitBytes / 2));
 #pragma unroll
-    for (int i = 0; i < kHalves; ++i) a[i] = load_shared(at + rows[i] + half * kUnit);
+    for (int m = 0; m < kBlocks; ++m) {
+      if (m + 1 < kBlocks) load_rows(m + 1);
+      const uint4 l = low[m % 2], h = high[m % 2];
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
+      for (int j = 0; j < kTiles; ++j) ptx::mma_m16n8k16<T>(sums[0][j][m], {l.x, h.x, l.y, h.y}, b[j].x, b[j].y);
 #pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-        const std::uint32_t high_x = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].x;
-        const std::uint32_t high_y = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].y;
-        ptx::mma_m16n8k16<T>(sums[0][j][m], {a[2 * m].x, high_x, a[2 * m].y, high_y}, b[j].x, b[j].y);
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-      for (int m = 0; m < kBlocks; ++m) {
-        const std::uint32_t high_z = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].z;
-        const std::uint32_t high_w = kClass == 8 ? 0 : a[(2 * m + 1) % kHalves].w;
-        ptx::mma_m16n8k16<T>(sums[kSets - 1][j][m], {a[2 * m].z, high_z, a[2 * m].w, high_w}, b[j].z, b[j].w);
+      for (int j = 0; j < kTiles; ++j) {
+        ptx::mma_m16n8k16<T>(sums[kSets - 1][j][m], {l.z, h.z, l.w, h.w}, b[j].z, b[j].w);
       }
     }
   }
 }
 
-// One pass over k of the block's rows from `row` on: their sums to shared memory, where the activations were.
-// meanwhile() is called while the first operands are under way.
+// Adds a step: kUnits units of each of kTiles tiles, `unit_step` bytes of activations apart; those from `units` on are
+// none of the product's.
+template <class T, int kClass, int kTiles, int kUnits, int kSets, int kBlocks>
+__device__ __forceinline__ void multiply_step(std::uint32_t weights, std::uint32_t activations, int unit_step, int units,
+                                              const std::uint32_t (&rows)[kClass / 8],
+                                              float (&sums)[kSets][kStepUnits][kBlocks][4]) {
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u) {
+    if (u > 0 && u >= units) break;
+    multiply_unit<T, kClass, kTiles, kUnits * kUnitBytes>(weights + u * kUnitBytes, activations + u * unit_step, rows,
+                                                          sums);
+  }
+}
+
+// One pass over k of the block's rows: their sums to shared memory, where the activations were. meanwhile() is called
+// while the first operands are under way.
 template <class T, int kClass, class Meanwhile>
-__device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart& part, int tokens,
-                                         Ring<T, kMostTiles>& ring, unsigned char* activations,
-                                         const Meanwhile& meanwhile) {
+__device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart& part, int tokens, Ring<T>& ring,
+                                         unsigned char* activations, const Meanwhile& meanwhile) {
   constexpr int kBlocks = Sums<kClass>::kBlocks;
   constexpr int kHalves = kClass / 8;
   constexpr int kSets = kClass <= 16 ? 2 : 1;  // of sums, so that products need not wait for each other
+  constexpr int kUnitStep = kUnit * 2;         // bytes
   const WarpPart warp(phase);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int pitch = activation_pitch(phase.chunk_units);
@@ -117,9 +124,9 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
 #pragma unroll
   for (int i = 0; i < kHalves; ++i) rows[i] = min(8 * i + lane / 4, tokens - 1) * pitch + lane % 4 * 16;
 
-  float sums[kSets][kMostTiles][kBlocks][4] = {};
+  float sums[kSets][kStepUnits][kBlocks][4] = {};
   int loaded = 0;  // steps queued before the newest chunk of activations
-  int unit = warp.unit;
+  int unit = warp.tiles > 0 ? warp.unit : part.units;
   // Before chunk 0 nothing is multiplied; while a chunk is, the next one is under way.
 #pragma unroll 1
   for (int chunk = -1; chunk * phase.chunk_units < part.units; ++chunk) {
@@ -129,48 +136,57 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
       __syncthreads();
     }
     if (first < part.units) {
-      load_activations<T>(phase.gemm, part.k + first * kUnit, min(phase.chunk_units, part.units - first),
-                          shared + (chunk + 1) % phase.buffers * tokens * pitch, pitch);
+      load_activations<T>(phase, part.k + first * kUnit, min(phase.chunk_units, part.units - first),
+                          shared + ((chunk + 1) & (phase.buffers - 1)) * tokens * pitch, pitch);
       ptx::cp_async_commit();
-      loaded = ring.issued();
+      loaded = ring.queued();
     }
-    const int end = warp.tiles > 0 ? min(part.units, first) : 0;
-    const std::uint32_t buffer = shared + chunk % phase.buffers * tokens * pitch - chunk * phase.chunk_units * kUnit * 2;
+    if (chunk < 0) {
+      meanwhile();
+      continue;
+    }
+    const int end = min(part.units, first);
+    const std::uint32_t buffer =
+        shared + (chunk & (phase.buffers - 1)) * tokens * pitch - chunk * phase.chunk_units * kUnitStep;
 #pragma unroll 1
-    for (;;) {
-      ring.fill();
-      if (chunk < 0 || unit >= end) break;
+    for (; unit < end; unit += phase.warps_k << phase.step_shift) {
       ring.wait();
-      const std::uint32_t at = buffer + unit * (kUnit * 2);
-      const auto step = [&](auto count) {
-        std::uint32_t slots[decltype(count)::value];
-        ring.tiles(slots);
-        multiply_step<T, kClass>(slots, at, rows, sums);
-      };
-      switch (warp.tiles) {
-        case 1: step(std::integral_constant<int, 1>()); break;
-        case 2: step(std::integral_constant<int, 2>()); break;
-        case 3: step(std::integral_constant<int, 3>()); break;
-        default: step(std::integral_constant<int, 4>()); break;
+      const std::uint32_t at = buffer + unit * kUnitStep;
+      const int apart = phase.warps_k * kUnitStep;
+      // How many units of k the step really has: all but in the end, warps_k apart.
+      const int units = phase.step_shift == 0 ? 1 : (min(end - unit - 1, 3 * phase.warps_k) * phase.warps_k_inverse >> 16) + 1;
+      if (warp.tiles == 4) {
+        multiply_step<T, kClass, 4, 1>(ring.oldest(), at, apart, units, rows, sums);
+      } else if (warp.tiles == 3) {
+        multiply_step<T, kClass, 3, 1>(ring.oldest(), at, apart, units, rows, sums);
+      } else if (phase.step_shift == 2) {
+        multiply_step<T, kClass, 1, 4>(ring.oldest(), at, apart, units, rows, sums);
+      } else if (warp.tiles == 2) {
+        if (phase.step_shift == 1) {
+          multiply_step<T, kClass, 2, 2>(ring.oldest(), at, apart, units, rows, sums);
+        } else {
+          multiply_step<T, kClass, 2, 1>(ring.oldest(), at, apart, units, rows, sums);
+        }
+      } else if (phase.step_shift == 1) {
+        multiply_step<T, kClass, 1, 2>(ring.oldest(), at, apart, units, rows, sums);
+      } else {
+        multiply_step<T, kClass, 1, 1>(ring.oldest(), at, apart, units, rows, sums);
       }
-      ring.release(warp.tiles);
-      unit += phase.warps_k;
+      ring.replace_oldest();
     }
-    if (chunk < 0) meanwhile();
   }
 
   __syncthreads();  // the activations have been read
   float* const all = reinterpret_cast<float*>(activations);
-  const int warp_k = warp.unit;
 #pragma unroll
-  for (int j = 0; j < kMostTiles; ++j) {
+  for (int j = 0; j < kStepUnits; ++j) {
     if (j >= warp.tiles) break;
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
       float v[4];
 #pragma unroll
       for (int e = 0; e < 4; ++e) v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
-      float* to = all + ((warp_k * phase.pass_tiles + warp.tile + j) * kBlocks + m) * Sums<kClass>::kFloats;
+      float* to = all + ((warp.unit * phase.pass_tiles + warp.tile + j) * kBlocks + m) * Sums<kClass>::kFloats;
       if constexpr (kClass == 8) {
         reinterpret_cast<float2*>(to)[lane] = {v[0], v[1]};
       } else {
@@ -215,30 +231,60 @@ __device__ __forceinline__ void prefetch(const KernelArgs& args) {
   }
 }
 
+// body(token, row) for tokens x rows.
+template <class Body>
+__device__ __forceinline__ void for_items(int shift, int tokens, int rows, const Body& body) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const int token_step = static_cast<int>(blockDim.x) >> shift;
+  if (thread >> shift >= token_step) return;
+#pragma unroll 1
+  for (int token = thread >> shift; token < tokens; token += token_step) {
+#pragma unroll 1
+    for (int row = thread & ((1 << shift) - 1); row < rows; row += 1 << shift) body(token, row);
+  }
+}
+
+// Biases in shared memory: up, down, gate.
+template <class T>
+__device__ __forceinline__ void load_biases(const KernelArgs& args, float* to) {
+  if (!args.has_bias) return;
+#pragma unroll 1
+  for (int p = 0; p < (args.phase[0].gated ? 3 : 2); ++p) {
+    const PhaseArgs& phase = args.phase[p & 1];
+    const Bias& bias = p == 2 ? phase.gemm.gate_bias : phase.gemm.bias;
+    const BlockPart part(phase);
+    for (int r = static_cast<int>(threadIdx.x); r < part.rows; r += static_cast<int>(blockDim.x)) {
+      to[r] = bias_at<T>(bias, part.row + r);
+    }
+    to += phase.rows;
+  }
+}
+
 template <class T, int kClass>
 __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const __grid_constant__ KernelArgs args) {
   extern __shared__ __align__(128) unsigned char shared[];
   unsigned char* const activations = shared + args.ring_bytes;
-  float* const biases = reinterpret_cast<float*>(shared + args.bias_offset);  // up, down, gate
+  float* const bias_up = reinterpret_cast<float*>(shared + args.bias_offset);
+  float* const bias_down = bias_up + args.phase[0].rows;
+  float* const bias_gate = bias_down + args.phase[1].rows;
   const int tokens = args.tokens;
   const int thread = static_cast<int>(threadIdx.x);
-  const int threads = static_cast<int>(blockDim.x);
 
   ptx::grid_dependency_launch();
   prefetch<T>(args);
   ptx::grid_dependency_wait();
 
-  Ring<T, kMostTiles> ring(args, ptx::shared_address(shared));
-  const auto load_biases = [&] {
-    if (!args.has_bias) return;
+  Ring<T> ring(args, ptx::shared_address(shared));
+  std::uint32_t* const group = args.barrier + (1 + (static_cast<int>(blockIdx.x) >> args.phase[1].split_shift)) * kBarrierStride;
+  std::uint32_t grid_before = 0, group_before = 0;
+  const auto begin = [&] {
 #pragma unroll 1
-    for (int p = 0; p < 3; ++p) {
-      const PhaseArgs& phase = args.phase[p % 2];
-      const Bias& bias = p == 2 ? phase.gemm.gate_bias : phase.gemm.bias;
-      const BlockPart part(phase);
-      float* to = biases + (p > 0 ? args.phase[0].rows : 0) + (p > 1 ? args.phase[1].rows : 0);
-      for (int r = thread; r < part.rows; r += threads) to[r] = bias_at<T>(bias, part.row + r);
+    for (int i = 0; i < args.depth; ++i) ring.queue();
+    if (thread == 0) {
+      grid_before = ptx::barrier_state(args.barrier);
+      group_before = ptx::barrier_state(group);
     }
+    load_biases<T>(args, bias_up);
   };
 
 #pragma unroll 1
@@ -251,70 +297,73 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
     T* const out = static_cast<T*>(gemm.out) + part.row;
     float* const partials = args.partial + static_cast<std::int64_t>(part.row) * splits * tokens;  // of all splits
     const int items = tokens * part.rows;
-    if (part.rows == 0) ring.fill();  // of the other product
+    if (p == 0 && part.rows == 0) begin();
 #pragma unroll 1
     for (int first = 0; first < part.rows; first += phase.pass_rows) {
       if (first > 0) __syncthreads();  // the sums of the pass before have been read
       multiply<T, kClass>(phase, part, tokens, ring, activations, [&] {
-        if (p == 0 && first == 0) load_biases();
+        if (p == 0 && first == 0) begin();
       });
-      const int rows = min(phase.pass_rows, part.rows - first);
-#pragma unroll 1
-      for (int i = thread; i < tokens * rows; i += threads) {
-        const int token = i / rows;
-        const int row = i - token * rows;
-        const float bias = args.has_bias ? biases[(p == 0 ? 0 : args.phase[0].rows) + first + row] : 0.0f;
+      for_items(phase.item_shift, tokens, min(phase.pass_rows, part.rows - first), [&](int token, int row) {
         float v = sum_of_warps<kClass>(phase, activations, row / kTileRows, token, row % kTileRows);
         if (splits > 1) {
           partials[part.split * items + token * part.rows + first + row] = v;
-          continue;
+          return;
         }
-        if (p == 0 && phase.gated) {
-          const float up = bias + sum_of_warps<kClass>(phase, activations, half + row / kTileRows, token, row % kTileRows);
-          if (args.has_bias) v += biases[args.phase[0].rows + args.phase[1].rows + first + row];
+        if (p == 1) {
+          if (args.has_bias) v += bias_down[first + row];
+        } else if (phase.gated) {
+          float up = sum_of_warps<kClass>(phase, activations, half + row / kTileRows, token, row % kTileRows);
+          if (args.has_bias) {
+            v += bias_gate[first + row];
+            up += bias_up[first + row];
+          }
           with_form(args.activation.form,
                     [&](auto form) { v = gated<decltype(form)::value>(args.activation, v, up); });
         } else {
-          v += bias;
-          if (p == 0) {
-            with_form(args.activation.form,
-                      [&](auto form) { v = activate<decltype(form)::value>(args.activation, v); });
-          }
+          if (args.has_bias) v += bias_up[first + row];
+          with_form(args.activation.form,
+                    [&](auto form) { v = activate<decltype(form)::value>(args.activation, v); });
         }
         out[token * gemm.ldo + first + row] = from_float<T>(v);
+      });
+    }
+    if (p == 1) {
+      if (splits == 1) return;
+      __syncthreads();
+      if (thread == 0) {
+        ptx::barrier_arrive(group, splits, part.split == 0);
+        ptx::barrier_wait(group, group_before);
       }
-    }
-    if (p == 1 && splits == 1) return;
-
-    // p == 0: all of the hidden is written. p == 1: all sums of the blocks that share these columns are.
-    __syncthreads();
-    std::uint32_t before = 0;
-    std::uint32_t* counter =
-        args.barrier + (p == 0 ? 0 : (1 + (static_cast<int>(blockIdx.x) >> phase.split_shift)) * kBarrierStride);
-    if (thread == 0) {
-      before = ptx::barrier_arrive(counter, p == 0 ? static_cast<int>(gridDim.x) : splits,
-                                   p == 0 ? blockIdx.x == 0 : part.split == 0);
-    }
-    if (BlockPart(args.phase[1]).rows == 0) return;
-    if (thread == 0) ptx::barrier_wait(counter, before);
-    __syncthreads();
-    if (p == 0) continue;
-
-    // Each of those blocks adds the sums of a part of the columns, in the order of the splits.
-    const int end = (part.split + 1) * items >> phase.split_shift;
-    for (int i = (part.split * items >> phase.split_shift) + thread; i < end; i += threads) {
-      const int token = i / part.rows;
-      const int row = i - token * part.rows;
-      float v = 0;
+      __syncthreads();
+      // Each of the blocks that share these columns adds the sums of some of the tokens, in the order of the splits.
+      const int first_token = part.split * tokens >> phase.split_shift;
+      const int some = ((part.split + 1) * tokens >> phase.split_shift) - first_token;
+      for_items(phase.item_shift, some, part.rows, [&](int token, int row) {
+        const float* from = partials + (first_token + token) * part.rows + row;
+        float v = 0;
 #pragma unroll 4
-      for (int s = 0; s < splits; ++s) v += __ldcg(partials + s * items + i);
-      if (args.has_bias) v += biases[args.phase[0].rows + row];
-      out[token * gemm.ldo + row] = from_float<T>(v);
+        for (int s = 0; s < splits; ++s) v += __ldcg(from + s * items);
+        if (args.has_bias) v += bias_down[row];
+        out[(first_token + token) * gemm.ldo + row] = from_float<T>(v);
+      });
+      return;
     }
+    __syncthreads();
+    if (thread == 0) ptx::barrier_arrive(args.barrier, static_cast<int>(gridDim.x), blockIdx.x == 0);
+    if (BlockPart(args.phase[1]).rows == 0) return;
+    if (thread == 0) ptx::barrier_wait(args.barrier, grid_before);
+    __syncthreads();
   }
 }
 
-inline PhaseArgs phase_args(const Gemm& gemm, bool gated, const PhasePlan& plan) {
+inline int log2_up(int value) {
+  int log = 0;
+  while (1 << log < value) ++log;
+  return log;
+}
+
+inline PhaseArgs phase_args(const Gemm& gemm, bool gated, const PhasePlan& plan, int threads) {
   PhaseArgs args{};
   args.gemm = gemm;
   args.gated = gated;
@@ -327,7 +376,10 @@ inline PhaseArgs phase_args(const Gemm& gemm, bool gated, const PhasePlan& plan)
   args.warps_k_inverse = divide_up(1 << 16, plan.warps_k);
   args.chunk_units = plan.chunk_units;
   args.buffers = plan.buffers;
-  while (1 << args.split_shift < plan.splits) ++args.split_shift;
+  args.step_shift = log2_up(plan.step_units);
+  args.split_shift = log2_up(plan.splits);
+  args.chunk_shift = std::min(log2_up(plan.chunk_units * kUnit / 8), log2_up(threads + 1) - 1);
+  args.item_shift = std::min(log2_up(plan.pass_rows), log2_up(threads + 1) - 1);
   return args;
 }
 
@@ -337,8 +389,8 @@ Status launch_class(const Call& call, cudaStream_t stream) {
   KernelArgs args{};
   PhaseArgs& up = args.phase[0];
   PhaseArgs& down = args.phase[1];
-  up = phase_args(call.products.hidden, call.gated, plan.up);
-  down = phase_args(call.products.out, false, plan.down);
+  up = phase_args(call.products.hidden, call.gated, plan.up, 32 * plan.warps);
+  down = phase_args(call.products.out, false, plan.down, 32 * plan.warps);
   if (plan.prefetch_bytes > 0 && call.overlaps_predecessor) {
     const int up_rows = plan.up.rows * (call.gated ? 2 : 1);
     const int up_bytes = up.units * kUnit * 2 * up_rows;
@@ -350,8 +402,8 @@ Status launch_class(const Call& call, cudaStream_t stream) {
   args.has_bias = up.gemm.bias.data != nullptr || up.gemm.gate_bias.data != nullptr || down.gemm.bias.data != nullptr;
   args.activation = call.activation;
   args.tokens = static_cast<int>(call.products.hidden.m);
-  args.ring_units = plan.ring_units;
-  args.ring_bytes = plan.ring_units * plan.warps * kUnitBytes;
+  args.depth = plan.depth;
+  args.ring_bytes = plan.depth * plan.warps * kStepBytes;
   args.bias_offset = args.ring_bytes + plan.activation_bytes;
   args.partial = call.partial;
   args.barrier = call.barrier;

@@ -20,7 +20,9 @@ inline constexpr int kMostTokens = 64;
 inline constexpr int kUnit = 64;           // k of a unit
 inline constexpr int kUnitBytes = 1024;    // of a tile's unit in a warp's ring: 32 bytes a lane
 inline constexpr int kTileRows = 8;        // weight rows of a tile
-inline constexpr int kMostTiles = 4;       // that a warp takes along together
+inline constexpr int kStepUnits = 4;       // pieces of weights, a unit of a tile each, that a warp takes at a time
+inline constexpr int kStepBytes = kStepUnits * kUnitBytes;
+inline constexpr int kMostDepth = 4;       // steps in a warp's ring; at least 2
 inline constexpr int kMostSplits = 16;     // of k in the second product
 inline constexpr int kRowClasses[] = {8, 16, 32, 64};  // kernels by the most tokens
 
@@ -45,7 +47,8 @@ struct PhasePlan {
   int warps_n = 1;      // warps along the tiles of a pass
   int warps_k = 1;      // warps along k
   int tiles = 1;        // of a warp: gate and up count one each
-  int chunk_units = 1;  // of k that the activations in shared memory span; a multiple of warps_k if there are more
+  int step_units = 1;   // of k in a step of the warp: 1, 2 or 4; tiles * step_units <= kStepUnits
+  int chunk_units = 1;  // of k that the activations in shared memory span; a multiple of warps_k * step_units if there are more
   int buffers = 1;      // of such chunks
 };
 
@@ -53,7 +56,7 @@ struct Plan {
   int token_class = 0;  // of kRowClasses
   int blocks = 0;
   int warps = 0;        // of a block
-  int ring_units = 0;   // of a warp's ring of weights
+  int depth = 0;        // steps of a warp's ring of weights
   int activation_bytes = 0;
   int shared_bytes = 0;
   int prefetch_bytes = 0;  // of a block's weights, drawn into L2 before the kernels ahead are complete
@@ -65,7 +68,7 @@ struct Plan {
 struct Knobs {
   int warps = 8;
   int blocks = 0;
-  int ring_units = 12;
+  int depth = 3;
   int splits = 1;
   int up_warps_k = 1;
   int down_warps_k = 1;

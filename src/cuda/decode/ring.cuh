@@ -1,9 +1,9 @@
 // The weights of both products as one stream into a warp's ring of shared memory.
 //
 // Every lane copies what it reads later itself, so the ring needs no barrier, and it runs on from the first product
-// into the second while the blocks wait for each other. A step is one unit of k of the warp's tiles, one group of
-// copies. Lane l has row l / 4 of each tile: bytes 16 (l % 4) of the first half of the unit's 128-byte line and the
-// same of the second half.
+// into the second while the blocks wait for each other. A step is kStepUnits pieces, one group of copies: a unit of k
+// of each of the warp's tiles, or of fewer tiles several units. Lane l has row l / 4 of each tile: bytes 16 (l % 4) of
+// the first half of the unit's 128-byte line and the same of the second half.
 #pragma once
 
 #include "cuda/decode/plan.h"
@@ -19,11 +19,14 @@ struct PhaseArgs {
   int pass_rows;        // of them in a pass over k
   int pass_tiles;       // weight rows of a pass in tiles: those of gate, then those of up
   int tiles;            // of a warp
-  int warps_k;          // warps along k
+  int step_shift;       // log2 of the units of a step
+  int warps_k;          // warps along k; a warp's units lie that far apart
   int warps_k_inverse;  // 2^16 / warps_k, rounded up
   int chunk_units;      // of k that the activations in shared memory span
   int buffers;          // of such chunks: 1 or 2
   int split_shift;      // log2 of the blocks that share rows, each with its part of k
+  int chunk_shift;      // log2 of the threads that copy a token's activations
+  int item_shift;       // log2 of the threads that finish a token's columns
   int prefetch_bytes;   // of each weight row of a block
 };
 
@@ -31,7 +34,7 @@ struct KernelArgs {
   PhaseArgs phase[2];
   ActivationArgs activation;
   int tokens;
-  int ring_units;
+  int depth;        // steps in a warp's ring
   int ring_bytes;   // of all warps
   int bias_offset;  // bytes of shared memory before the biases
   bool has_bias;
@@ -59,7 +62,7 @@ struct BlockPart {
 // A warp's part of its block's.
 struct WarpPart {
   int tile, tiles;  // of a pass; none or less: nothing to do
-  int unit;         // its first; the next one is warps_k on
+  int unit;         // its first
 
   __device__ __forceinline__ explicit WarpPart(const PhaseArgs& phase) {
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -70,71 +73,63 @@ struct WarpPart {
   }
 };
 
-template <class T, int kTiles>
+template <class T>
 class Ring {
  public:
-  __device__ __forceinline__ Ring(const KernelArgs& args, std::uint32_t shared)
-      : args_(args), free_(args.ring_units), bytes_(args.ring_units * kUnitBytes) {
-    base_ = shared + threadIdx.x / 32 * bytes_ + threadIdx.x % 32 * 16;
-    read_ = write_ = base_;
+  __device__ __forceinline__ Ring(const KernelArgs& args, std::uint32_t shared) : args_(args) {
+    begin_ = shared + threadIdx.x / 32 * (args.depth * kStepBytes) + threadIdx.x % 32 * 16;
+    end_ = begin_ + args.depth * kStepBytes;
+    read_ = write_ = begin_;
   }
 
-  // Queues as many steps as there is room for.
-  __device__ __forceinline__ void fill() {
-#pragma unroll 1
-    for (;;) {
-      if (unit_ >= units_) {
-        if (row_ + pass_rows_ < rows_) {
-          begin_pass();
-        } else {
-          if (next_phase_ == 2) return;
-          begin_phase();
-        }
-        continue;
+  // Queues the next step, or nothing behind the last one: one group of copies either way.
+  __device__ __forceinline__ void queue() {
+    while (left_ <= 0) {
+      if (row_ + pass_rows_ < rows_) {
+        begin_pass();
+      } else if (next_phase_ < 2) {
+        begin_phase();
+      } else {
+        break;
       }
-      if (free_ < tiles_) return;
-      copy_step();
     }
+    if (left_ > 0) copy_step();
+    ptx::cp_async_commit();
+    ++queued_;
+    write_ = next(write_);
   }
 
-  // Until the oldest step that has not been released is in shared memory.
-  __device__ __forceinline__ void wait() const { ptx::cp_async_wait(issued_ - released_ - 1); }
-  // Until everything queued before `issued` steps had been is.
-  __device__ __forceinline__ void wait_for_older(int issued) const { ptx::cp_async_wait(issued_ - issued); }
-  __device__ __forceinline__ int issued() const { return issued_; }
-
-  // Shared-memory addresses of this lane's first 16 bytes of the oldest step's tiles; the others are 512 bytes on.
-  template <int kCount>
-  __device__ __forceinline__ void tiles(std::uint32_t (&at)[kCount]) const {
-    std::uint32_t slot = read_;
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-      at[j] = slot;
-      slot = next(slot);
+  // Until the oldest step is in shared memory; as many as the ring holds have been queued.
+  __device__ __forceinline__ void wait() const {
+    switch (args_.depth) {
+      case 2: return ptx::cp_async_wait<1>();
+      case 3: return ptx::cp_async_wait<2>();
+      default: return ptx::cp_async_wait<3>();
     }
   }
+  // Until everything queued before `queued` steps had been is.
+  __device__ __forceinline__ void wait_for_older(int queued) const { ptx::cp_async_wait(queued_ - queued); }
+  __device__ __forceinline__ int queued() const { return queued_; }
 
-  __device__ __forceinline__ void release(int tiles) {
-    ++released_;
-    free_ += tiles;
-    read_ += tiles * kUnitBytes;
-    if (read_ >= base_ + bytes_) read_ -= bytes_;
+  // Shared-memory address of this lane's first 16 bytes of the oldest step; its second half of a unit is kUnitBytes / 2
+  // on, the next piece kUnitBytes.
+  __device__ __forceinline__ std::uint32_t oldest() const { return read_; }
+  // Gives its place to a new one.
+  __device__ __forceinline__ void replace_oldest() {
+    read_ = next(read_);
+    queue();
   }
 
  private:
-  __device__ __forceinline__ std::uint32_t next(std::uint32_t slot) const {
-    return slot + kUnitBytes == base_ + bytes_ ? base_ : slot + kUnitBytes;
+  __device__ __forceinline__ std::uint32_t next(std::uint32_t step) const {
+    return step + kStepBytes == end_ ? begin_ : step + kStepBytes;
   }
 
   __device__ __forceinline__ void begin_phase() {
     const PhaseArgs& phase = args_.phase[next_phase_++];
-    const BlockPart part(phase);
-    const WarpPart warp(phase);
-    tiles_ = warp.tiles;
-    rows_ = tiles_ > 0 ? part.rows : 0;
+    rows_ = WarpPart(phase).tiles > 0 ? BlockPart(phase).rows : 0;
     pass_rows_ = phase.pass_rows;
     row_ = -pass_rows_;
-    unit_ = units_ = part.units;
   }
 
   __device__ __forceinline__ void begin_pass() {
@@ -143,55 +138,64 @@ class Ring {
     const WarpPart warp(phase);
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int half = phase.pass_rows / kTileRows;
-    const int k = part.k + warp.unit * kUnit + lane % 4 * 8;
     row_ += pass_rows_;
-    unit_ = warp.unit;
-    unit_step_ = phase.warps_k;
-    bytes_left_ = (phase.gemm.k - k) * 2;
-    inside_ = 0;
+    pieces_ = warp.tiles << phase.step_shift;
+    step_k_ = phase.warps_k << phase.step_shift;
+    left_ = min(phase.gemm.k - part.k, part.units * kUnit) - warp.unit * kUnit;
+    // A row beyond the block's last one would be the last one again: its sums are not used.
+    const int last = part.row + rows_ - 1;
+    const int first = part.row + row_ + lane / 4;
+    const int k = part.k + warp.unit * kUnit + lane % 4 * 8;
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-      const int tile = warp.tile + j;
+    for (int s = 0; s < kStepUnits; ++s) {
+      const int tile = warp.tile + (s >> phase.step_shift);
       const bool gate = phase.gated && tile < half;
-      const int row = row_ + (phase.gated && !gate ? tile - half : tile) * kTileRows + lane / 4;
+      const int row = min(last, first + (phase.gated && !gate ? tile - half : tile) * kTileRows);
       const Weight& w = gate ? phase.gemm.gate : phase.gemm.w;
-      from_[j] = static_cast<const T*>(w.data) + (part.row + row) * w.row_stride + k;
-      if (row < rows_) inside_ |= 1u << j;
+      from_[s] = static_cast<const T*>(w.data) + row * w.row_stride + k + piece_k(phase, s);
     }
+  }
+
+  // Elements between the first unit of a step and that of its piece s.
+  __device__ __forceinline__ static int piece_k(const PhaseArgs& phase, int s) {
+    return (s & ((1 << phase.step_shift) - 1)) * phase.warps_k * kUnit;
   }
 
   __device__ __forceinline__ void copy_step() {
-    const int first = max(0, min(16, bytes_left_));
-    const int second = max(0, min(16, bytes_left_ - kUnit));
+    const PhaseArgs& phase = args_.phase[next_phase_ - 1];
+    if (left_ > (step_k_ - phase.warps_k) * kUnit + kUnit - 1) {
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-      if (j < tiles_) {
-        const bool inside = (inside_ >> j & 1) != 0;
-        ptx::cp_async_part(write_, from_[j], inside ? first : 0);
-        ptx::cp_async_part(write_ + kUnitBytes / 2, from_[j] + kUnit / 2, inside ? second : 0);
-        from_[j] += unit_step_ * kUnit;
-        write_ = next(write_);
+      for (int s = 0; s < kStepUnits; ++s) {
+        if (s >= pieces_) break;
+        ptx::cp_async_16(write_ + s * kUnitBytes, from_[s]);
+        ptx::cp_async_16(write_ + s * kUnitBytes + kUnitBytes / 2, from_[s] + kUnit / 2);
+      }
+    } else {  // beyond the end of k lie zeros
+      const int lane_k = static_cast<int>(threadIdx.x) % 4 * 8;
+#pragma unroll
+      for (int s = 0; s < kStepUnits; ++s) {
+        if (s >= pieces_) break;
+        const int bytes = (left_ - piece_k(phase, s) - lane_k) * 2;
+        ptx::cp_async_part(write_ + s * kUnitBytes, from_[s], max(0, min(16, bytes)));
+        ptx::cp_async_part(write_ + s * kUnitBytes + kUnitBytes / 2, from_[s] + kUnit / 2,
+                           max(0, min(16, bytes - kUnit)));
       }
     }
-    ptx::cp_async_commit();
-    ++issued_;
-    free_ -= tiles_;
-    unit_ += unit_step_;
-    bytes_left_ -= unit_step_ * kUnit * 2;
+#pragma unroll
+    for (int s = 0; s < kStepUnits; ++s) from_[s] += step_k_ * kUnit;
+    left_ -= step_k_ * kUnit;
   }
 
   const KernelArgs& args_;
-  int free_;                          // slots
-  std::uint32_t bytes_, base_;        // of this lane's part of the warp's ring
-  std::uint32_t read_, write_;        // shared-memory addresses of slots
-  int issued_ = 0, released_ = 0;     // steps
-  int next_phase_ = 0;
-  int tiles_ = 0;                     // of the phase that steps are queued of
+  std::uint32_t begin_, end_;   // of this lane's part of the warp's ring
+  std::uint32_t read_, write_;  // steps in it
+  int queued_ = 0;              // steps
+  int next_phase_ = 0;          // behind the one that steps are queued of
   int rows_ = 0, row_ = 0, pass_rows_ = 0;
-  int unit_ = 0, units_ = 0, unit_step_ = 0;
-  int bytes_left_ = 0;  // of the row from this lane's first 16 of the next step on
-  unsigned inside_ = 0;  // bit j: this lane's row of tile j is one of the block's
-  const T* from_[kTiles];
+  int pieces_ = 0;
+  int step_k_ = 0;  // units between two steps
+  int left_ = 0;    // elements of k from the next step on
+  const T* from_[kStepUnits];
 };
 
 }  // namespace fusedmlp::cuda::decode

@@ -18,6 +18,11 @@ __device__ __forceinline__ void cp_async_16(std::uint32_t shared, const void* gl
       : "memory");
 }
 
+// 16 bytes, past L1.
+__device__ __forceinline__ void cp_async_16(std::uint32_t shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+
 // 16 bytes, past L1: the first `bytes` (0 to 16) from global memory, the rest zeros.
 __device__ __forceinline__ void cp_async_part(std::uint32_t shared, const void* global, int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes)
