@@ -1,7 +1,7 @@
 // Times plans of cuda.decode: from the chosen one, each knob in turn to its best value, twice; then ways to launch.
 //   plans [SPEC TOKENS]...
-// A CUDA graph of as many copies of the weights as make them cold in L2, one launch each; medians. Every plan's outputs
-// are compared with the first one's.
+// A CUDA graph of as many copies of the weights as make them cold in L2, one launch each; medians. Every plan's
+// outputs are compared with the first one's.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -73,8 +73,8 @@ class Lab {
     void* bias = random_elements(spec.dtype, std::max(h, spec.d_out), 0.5f);
     x_ = random_elements(spec.dtype, tokens * spec.d_in, 1);
     y_ = allocate(static_cast<std::size_t>(tokens * spec.d_out) * 2);
-    workspace_ = static_cast<std::byte*>(
-        allocate(decode::hidden_bytes(spec, tokens) + decode::partial_bytes(spec, tokens)));
+    workspace_ =
+        static_cast<std::byte*>(allocate(decode::hidden_bytes(spec, tokens) + decode::partial_bytes(spec, tokens)));
     owned_ = {up, down, bias, x_, y_, workspace_};
     const double weight_bytes = double(weight_elements(spec)) * 2;
     const int copies = std::max(2, int(std::ceil(200e6 / weight_bytes)) + 1);
@@ -110,7 +110,8 @@ class Lab {
     require(cudaMemset(y_, 0xff, static_cast<std::size_t>(tokens_ * spec_.d_out) * 2));
     require(cudaDeviceSynchronize());
     if (!queue(plan, mode, weights_.front())) return -1;
-    if (cudaStreamSynchronize(stream_) != cudaSuccess) std::printf("failed: %s\n", cudaGetErrorString(cudaGetLastError()));
+    if (cudaStreamSynchronize(stream_) != cudaSuccess)
+      std::printf("failed: %s\n", cudaGetErrorString(cudaGetLastError()));
     const double error = difference();
     if (!(error < 0.02)) {
       std::printf("WRONG by %g\n", error);
@@ -145,7 +146,8 @@ class Lab {
     call.most_shared = device_.shared_memory_per_block;
     call.cooperative = mode.cooperative;
     call.overlaps_predecessor = mode.overlaps;
-    const Status status = spec_.dtype == DType::bf16 ? decode::mlp_bf16(call, stream_) : decode::mlp_f16(call, stream_);
+    const Status status =
+        spec_.dtype == DType::bf16 ? decode::mlp_bf16(call, stream_) : decode::mlp_f16(call, stream_);
     if (!status) std::printf("%s\n", status.to_string().c_str());
     return status.ok();
   }
@@ -187,11 +189,13 @@ class Lab {
 
 void print(const char* what, const decode::Knobs& k, const decode::Plan& p, double us) {
   std::printf(
-      "%-10s %7.2f us  predicted %6.1f  warps %2d blocks %3d depth %d splits %2d up_k %2d down_k %2d prefetch %3d K | "
+      "%-10s %7.2f us  predicted %6.1f  warps %2d blocks %3d depth %d splits %2d up_k %2d down_k %2d prefetch %3d K "
+      "| "
       "up %dx%d tiles %dx%d chunk %dx%d, down %dx%d tiles %dx%d chunk %dx%d, %d KB\n",
       what, us, p.seconds * 1e6, k.warps, p.blocks, k.depth, k.splits, k.up_warps_k, k.down_warps_k,
-      k.prefetch_bytes >> 10, p.up.passes, p.up.pass_rows, p.up.tiles, p.up.step_units, p.up.buffers, p.up.chunk_units, p.down.passes,
-      p.down.pass_rows, p.down.tiles, p.down.step_units, p.down.buffers, p.down.chunk_units, p.shared_bytes >> 10);
+      k.prefetch_bytes >> 10, p.up.passes, p.up.pass_rows, p.up.tiles, p.up.step_units, p.up.buffers,
+      p.up.chunk_units, p.down.passes, p.down.pass_rows, p.down.tiles, p.down.step_units, p.down.buffers,
+      p.down.chunk_units, p.shared_bytes >> 10);
 }
 
 void tune(const MlpSpec& spec, std::int64_t tokens) {
@@ -218,7 +222,7 @@ void tune(const MlpSpec& spec, std::int64_t tokens) {
         k = knobs;
       }
     };
-    const auto sweep = [&](int decode::Knobs::* member, std::initializer_list<int> values) {
+    const auto sweep = [&](int decode::Knobs::*member, std::initializer_list<int> values) {
       const decode::Knobs start = k;
       for (const int value : values) {
         if (value == start.*member) continue;
@@ -235,7 +239,7 @@ void tune(const MlpSpec& spec, std::int64_t tokens) {
         own.depth = depth;
         own.down_warps_k = warps;
         double own_best = 1e9;
-        for (int decode::Knobs::* member :
+        for (int decode::Knobs::*member :
              {&decode::Knobs::up_warps_k, &decode::Knobs::splits, &decode::Knobs::down_warps_k}) {
           const decode::Knobs start = own;
           for (const int share : kShares) {

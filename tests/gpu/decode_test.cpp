@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <set>
 #include <stdexcept>
+#include <tuple>
 
 #include "core/sm_rates.h"
+#include "cuda/common/barrier_slot.h"
 #include "cuda/decode/plan.h"
 #include "gpu/guarded_run.h"
 #include "gpu/resident.h"
@@ -24,9 +27,10 @@ struct Card {
   std::size_t shared_per_block;
 };
 // NVIDIA's data sheets; shared memory by compute capability from the CUDA programming guide.
-constexpr Card kCards[] = {{"A100", 80, 108, 1.41e9, 1.9e12, 163 << 10},  {"L4", 89, 58, 2.04e9, 0.28e12, 99 << 10},
-                           {"H100", 90, 132, 1.98e9, 3.1e12, 227 << 10},  {"H200", 90, 132, 1.98e9, 4.46e12, 227 << 10},
-                           {"B200", 100, 148, 1.85e9, 7.4e12, 227 << 10}, {"RTX 5090", 120, 170, 2.41e9, 1.67e12, 99 << 10}};
+constexpr Card kCards[] = {
+    {"A100", 80, 108, 1.41e9, 1.9e12, 163 << 10},  {"L4", 89, 58, 2.04e9, 0.28e12, 99 << 10},
+    {"H100", 90, 132, 1.98e9, 3.1e12, 227 << 10},  {"H200", 90, 132, 1.98e9, 4.46e12, 227 << 10},
+    {"B200", 100, 148, 1.85e9, 7.4e12, 227 << 10}, {"RTX 5090", 120, 170, 2.41e9, 1.67e12, 99 << 10}};
 
 DeviceInfo device_of(const Card& card) {
   DeviceInfo info;
@@ -66,8 +70,9 @@ TEST(Decode, SaysWhatItDoesNotTake) {
 TEST(DecodePlans, CoverEveryRowAndFitTheDevice) {
   for (const Card& card : kCards) {
     const DeviceInfo device = device_of(card);
-    for (const char* text : {"geglu:768x3072,bf16", "swiglu:4096x14336,bf16", "swiglu:8192x28672,fp16",
-                             "gelu:4096x4096+bias,bf16", "swiglu:2048x768,bf16", "gelu:1x1,bf16", "glu:33x65->7,fp16"}) {
+    for (const char* text :
+         {"geglu:768x3072,bf16", "swiglu:4096x14336,bf16", "swiglu:8192x28672,fp16", "gelu:4096x4096+bias,bf16",
+          "swiglu:2048x768,bf16", "gelu:1x1,bf16", "glu:33x65->7,fp16"}) {
       const MlpSpec spec = spec_of(text);
       for (const std::int64_t tokens : {1, 3, 8, 9, 16, 17, 33, 64}) {
         SCOPED_TRACE(std::string(card.name) + ", " + text + ", " + std::to_string(tokens));
@@ -90,6 +95,26 @@ TEST(DecodePlans, CoverEveryRowAndFitTheDevice) {
       }
     }
   }
+}
+
+// Capturing again and again needs no more memory.
+TEST(BarrierSlots, OfACaptureComeBackWhenItsGraphIsGone) {
+  if (!has_gpu()) GTEST_SKIP() << "no GPU";
+  const Stream stream;
+  const Result<std::uint32_t*> own = cuda::barrier_slot(stream.handle());
+  ASSERT_TRUE(own.ok()) << own.status().to_string();
+  EXPECT_EQ(*cuda::barrier_slot(stream.handle()), *own);
+  std::set<std::uint32_t*> seen;
+  for (int i = 0; i < 300; ++i) {
+    std::uint32_t* slot = nullptr;
+    const Graph graph(stream, [&] {
+      slot = *cuda::barrier_slot(stream.handle());
+      EXPECT_EQ(*cuda::barrier_slot(stream.handle()), slot) << "one capture, one slot";
+    });
+    EXPECT_NE(slot, *own);
+    seen.insert(slot);
+  }
+  EXPECT_LT(seen.size(), 100u);
 }
 
 // MLPs of several shapes and token counts, every run's bits known from a run alone.

@@ -50,23 +50,22 @@ bool divide(const Shape& shape, int tokens, int room, Plan& plan, PhasePlan& pha
     phase.chunk_units = units / step * step;
     if (phase.chunk_units < 1) return false;
   }
-  plan.activation_bytes =
-      std::max(plan.activation_bytes,
-               round_up(std::max(chunk_bytes(phase, tokens), sums_bytes(plan, shape, phase)), kAlign));
+  plan.activation_bytes = std::max(
+      plan.activation_bytes, round_up(std::max(chunk_bytes(phase, tokens), sums_bytes(plan, shape, phase)), kAlign));
   return true;
 }
 
 // Shares and latencies fitted by hand to an H200 and an H100; see docs/lab-notes.md.
-constexpr double kL2BytesPerClock = 24;     // of an SM when all of them read
-constexpr double kSmBytesPerClock = 40;     // of an SM when few do
+constexpr double kL2BytesPerClock = 24;  // of an SM when all of them read
+constexpr double kSmBytesPerClock = 40;  // of an SM when few do
 constexpr double kSharedBytesPerClock = 128 * 0.7;
 constexpr double kStartSeconds = 1.4e-6;    // first bytes, and the last ones' way through a block
 constexpr double kBarrierSeconds = 1.6e-6;  // of the grid, and the hidden's first bytes
 constexpr double kSplitSeconds = 1.3e-6;    // the sums of splits
 
 double seconds(const Shape& shape, int tokens, const Plan& plan, const PhasePlan& phase, const DeviceInfo& device) {
-  const double clock = device.flops_per_core[static_cast<int>(DType::bf16)] /
-                       (2.0 * core::sm_rates(device.compute_capability).half);
+  const double clock =
+      device.flops_per_core[static_cast<int>(DType::bf16)] / (2.0 * core::sm_rates(device.compute_capability).half);
   const double weight_bytes = 2.0 * shape.weights * shape.n * shape.k;
   const int units = divide_up(divide_up(shape.k, kUnit), phase.splits);
   const double block_bytes = 2.0 * shape.weights * phase.rows * units * kUnit;
@@ -77,7 +76,8 @@ double seconds(const Shape& shape, int tokens, const Plan& plan, const PhasePlan
   const double steps = phase.passes * divide_up(units, phase.warps_k * phase.step_units);
   const double warps = plan.warps;
   const int row_groups = std::max(1, plan.token_class / 8);
-  const double step_bytes = phase.step_units * (phase.tiles * 2.0 + row_groups * std::min(1.0, tokens / 8.0)) * kUnitBytes;
+  const double step_bytes =
+      phase.step_units * (phase.tiles * 2.0 + row_groups * std::min(1.0, tokens / 8.0)) * kUnitBytes;
   const double sums = 2.0 * phase.passes * sums_bytes(plan, shape, phase);
   const double shared = (warps * steps * step_bytes + activations + sums) / (kSharedBytesPerClock * clock);
   const int pieces = phase.tiles * phase.step_units;
@@ -98,7 +98,8 @@ Shape down_shape(const MlpSpec& spec) { return {static_cast<int>(spec.d_out), st
 
 }  // namespace
 
-std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, const Knobs& knobs) {
+std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device,
+                              const Knobs& knobs) {
   if (tokens < 1 || tokens > kMostTokens) return std::nullopt;
   const int count = static_cast<int>(tokens);
   const Shape up = up_shape(spec);

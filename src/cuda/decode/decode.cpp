@@ -73,8 +73,8 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   if (!slot) return slot.status();
 
   Call call;
-  call.products = two_gemms(problem, args.x, args.ldx, args.workspace, hidden_stride(spec), args.y, args.ldy,
-                            args.tokens);
+  call.products =
+      two_gemms(problem, args.x, args.ldx, args.workspace, hidden_stride(spec), args.y, args.ldy, args.tokens);
   call.activation = activation_args(spec);
   call.gated = spec.gated;
   call.plan = *plan;

@@ -1,8 +1,8 @@
 // A whole MLP of few tokens in one launch.
 //
-// Products by mma.sync with tokens as the 16 rows of the first operand and 8 weight rows as the columns of the second.
-// Where the instruction wants k in pairs (2t, 2t + 1) and (2t + 8, 2t + 9) of 16, both operands give the 16 bytes that
-// lane t of 4 holds: k is permuted alike in both, and a lane reads whole 16-byte pieces of its row.
+// Products by mma.sync with tokens as the 16 rows of the first operand and 8 weight rows as the columns of the
+// second. Where the instruction wants k in pairs (2t, 2t + 1) and (2t + 8, 2t + 9) of 16, both operands give the 16
+// bytes that lane t of 4 holds: k is permuted alike in both, and a lane reads whole 16-byte pieces of its row.
 //
 // Sums are taken in an order that depends on the plan alone.
 #pragma once
@@ -63,8 +63,8 @@ struct Sums {
   }
 };
 
-// Adds a unit of k of kTiles tiles: this lane's part of the first at `weights`, of the next ones kTileStep bytes on; the
-// activations at `activations` + rows[.].
+// Adds a unit of k of kTiles tiles: this lane's part of the first at `weights`, of the next ones kTileStep bytes on;
+// the activations at `activations` + rows[.].
 template <class T, int kClass, int kTiles, int kTileStep, int kSets, int kBlocks>
 __device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32_t activations,
                                               const std::uint32_t (&rows)[kClass / 8],
@@ -74,7 +74,8 @@ __device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32
     uint4 b[kTiles], low[2], high[2];
     const auto load_rows = [&](int m) {
       low[m % 2] = load_shared(activations + rows[2 * m] + half * kUnit);
-      high[m % 2] = kClass == 8 ? uint4{} : load_shared(activations + rows[(2 * m + 1) % (kClass / 8)] + half * kUnit);
+      high[m % 2] =
+          kClass == 8 ? uint4{} : load_shared(activations + rows[(2 * m + 1) % (kClass / 8)] + half * kUnit);
     };
     load_rows(0);
 #pragma unroll
@@ -93,11 +94,11 @@ __device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32
   }
 }
 
-// Adds a step: kUnits units of each of kTiles tiles, `unit_step` bytes of activations apart; those from `units` on are
-// none of the product's.
+// Adds a step: kUnits units of each of kTiles tiles, `unit_step` bytes of activations apart; those from `units` on
+// are none of the product's.
 template <class T, int kClass, int kTiles, int kUnits, int kSets, int kBlocks>
-__device__ __forceinline__ void multiply_step(std::uint32_t weights, std::uint32_t activations, int unit_step, int units,
-                                              const std::uint32_t (&rows)[kClass / 8],
+__device__ __forceinline__ void multiply_step(std::uint32_t weights, std::uint32_t activations, int unit_step,
+                                              int units, const std::uint32_t (&rows)[kClass / 8],
                                               float (&sums)[kSets][kStepUnits][kBlocks][4]) {
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
@@ -154,7 +155,8 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
       const std::uint32_t at = buffer + unit * kUnitStep;
       const int apart = phase.warps_k * kUnitStep;
       // How many units of k the step really has: all but in the end, warps_k apart.
-      const int units = phase.step_shift == 0 ? 1 : (min(end - unit - 1, 3 * phase.warps_k) * phase.warps_k_inverse >> 16) + 1;
+      const int units =
+          phase.step_shift == 0 ? 1 : (min(end - unit - 1, 3 * phase.warps_k) * phase.warps_k_inverse >> 16) + 1;
       if (warp.tiles == 4) {
         multiply_step<T, kClass, 4, 1>(ring.oldest(), at, apart, units, rows, sums);
       } else if (warp.tiles == 3) {
@@ -209,8 +211,8 @@ __device__ __forceinline__ float sum_of_warps(const PhaseArgs& phase, const unsi
   return sum;
 }
 
-// Nothing of this MLP may be read before the kernels ahead are complete: they may have written x, and the weights too.
-// Drawing weights into L2 is sound all the same: every write ends there, and no value is kept.
+// Nothing of this MLP may be read before the kernels ahead are complete: they may have written x, and the weights
+// too. Drawing weights into L2 is sound all the same: every write ends there, and no value is kept.
 template <class T>
 __device__ __forceinline__ void prefetch(const KernelArgs& args) {
 #pragma unroll 1
@@ -226,7 +228,8 @@ __device__ __forceinline__ void prefetch(const KernelArgs& args) {
       const bool gate = i >= part.rows;
       const Weight& w = gate ? phase.gemm.gate : phase.gemm.w;
       const std::int64_t row = part.row + (gate ? i - part.rows : i);
-      ptx::prefetch_l2(static_cast<const T*>(w.data) + row * w.row_stride + part.k, static_cast<std::uint32_t>(bytes));
+      ptx::prefetch_l2(static_cast<const T*>(w.data) + row * w.row_stride + part.k,
+                       static_cast<std::uint32_t>(bytes));
     }
   }
 }
@@ -272,10 +275,11 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
 
   ptx::grid_dependency_launch();
   prefetch<T>(args);
+  Ring<T> ring(args, ptx::shared_address(shared));
   ptx::grid_dependency_wait();
 
-  Ring<T> ring(args, ptx::shared_address(shared));
-  std::uint32_t* const group = args.barrier + (1 + (static_cast<int>(blockIdx.x) >> args.phase[1].split_shift)) * kBarrierStride;
+  std::uint32_t* const group =
+      args.barrier + (1 + (static_cast<int>(blockIdx.x) >> args.phase[1].split_shift)) * kBarrierStride;
   std::uint32_t grid_before = 0, group_before = 0;
   const auto begin = [&] {
 #pragma unroll 1

@@ -1,8 +1,8 @@
 // How one launch of cuda.decode divides an MLP of few tokens, and what is asked of a launch.
 //
-// The hidden's columns are divided among the blocks; after a barrier over the grid the outputs' columns are, each with
-// all of the hidden or, split, with a slice of it. In a block, warps divide the weight rows (in tiles of 8) and k (in
-// units of 64: a 128-byte line of a row).
+// The hidden's columns are divided among the blocks; after a barrier over the grid the outputs' columns are, each
+// with all of the hidden or, split, with a slice of it. In a block, warps divide the weight rows (in tiles of 8) and
+// k (in units of 64: a 128-byte line of a row).
 #pragma once
 
 #include <cstddef>
@@ -17,13 +17,13 @@ namespace fusedmlp::cuda::decode {
 
 inline constexpr char kName[] = "cuda.decode";
 inline constexpr int kMostTokens = 64;
-inline constexpr int kUnit = 64;           // k of a unit
-inline constexpr int kUnitBytes = 1024;    // of a tile's unit in a warp's ring: 32 bytes a lane
-inline constexpr int kTileRows = 8;        // weight rows of a tile
-inline constexpr int kStepUnits = 4;       // pieces of weights, a unit of a tile each, that a warp takes at a time
+inline constexpr int kUnit = 64;         // k of a unit
+inline constexpr int kUnitBytes = 1024;  // of a tile's unit in a warp's ring: 32 bytes a lane
+inline constexpr int kTileRows = 8;      // weight rows of a tile
+inline constexpr int kStepUnits = 4;     // pieces of weights, a unit of a tile each, that a warp takes at a time
 inline constexpr int kStepBytes = kStepUnits * kUnitBytes;
-inline constexpr int kMostDepth = 4;       // steps in a warp's ring; at least 2
-inline constexpr int kMostSplits = 16;     // of k in the second product
+inline constexpr int kMostDepth = 4;                   // steps in a warp's ring; at least 2
+inline constexpr int kMostSplits = 16;                 // of k in the second product
 inline constexpr int kRowClasses[] = {8, 16, 32, 64};  // kernels by the most tokens
 
 FUSEDMLP_HD constexpr int divide_up(int value, int unit) { return (value + unit - 1) / unit; }
@@ -39,24 +39,25 @@ FUSEDMLP_HD constexpr int activation_pitch(int units) { return units * kUnit * 2
 FUSEDMLP_HD constexpr int sum_floats(int token_class) { return 36 * (token_class == 8 ? 2 : 4); }
 
 struct PhasePlan {
-  int blocks = 0;       // with rows of their own, times splits
-  int splits = 1;       // of k over blocks
-  int rows = 0;         // output columns of a block
-  int passes = 1;       // over k, each with pass_rows of them
-  int pass_rows = 0;    // a multiple of kTileRows
-  int warps_n = 1;      // warps along the tiles of a pass
-  int warps_k = 1;      // warps along k
-  int tiles = 1;        // of a warp: gate and up count one each
-  int step_units = 1;   // of k in a step of the warp: 1, 2 or 4; tiles * step_units <= kStepUnits
-  int chunk_units = 1;  // of k that the activations in shared memory span; a multiple of warps_k * step_units if there are more
-  int buffers = 1;      // of such chunks
+  int blocks = 0;      // with rows of their own, times splits
+  int splits = 1;      // of k over blocks
+  int rows = 0;        // output columns of a block
+  int passes = 1;      // over k, each with pass_rows of them
+  int pass_rows = 0;   // a multiple of kTileRows
+  int warps_n = 1;     // warps along the tiles of a pass
+  int warps_k = 1;     // warps along k
+  int tiles = 1;       // of a warp: gate and up count one each
+  int step_units = 1;  // of k in a step of the warp: 1, 2 or 4; tiles * step_units <= kStepUnits
+  int chunk_units =
+      1;  // of k that the activations in shared memory span; a multiple of warps_k * step_units if there are more
+  int buffers = 1;  // of such chunks
 };
 
 struct Plan {
   int token_class = 0;  // of kRowClasses
   int blocks = 0;
-  int warps = 0;        // of a block
-  int depth = 0;        // steps of a warp's ring of weights
+  int warps = 0;  // of a block
+  int depth = 0;  // steps of a warp's ring of weights
   int activation_bytes = 0;
   int shared_bytes = 0;
   int prefetch_bytes = 0;  // of a block's weights, drawn into L2 before the kernels ahead are complete

@@ -2,8 +2,8 @@
 //
 // Every lane copies what it reads later itself, so the ring needs no barrier, and it runs on from the first product
 // into the second while the blocks wait for each other. A step is kStepUnits pieces, one group of copies: a unit of k
-// of each of the warp's tiles, or of fewer tiles several units. Lane l has row l / 4 of each tile: bytes 16 (l % 4) of
-// the first half of the unit's 128-byte line and the same of the second half.
+// of each of the warp's tiles, or of fewer tiles several units. Lane l has row l / 4 of each tile: bytes 16 (l % 4)
+// of the first half of the unit's 128-byte line and the same of the second half.
 #pragma once
 
 #include "cuda/decode/plan.h"
@@ -80,23 +80,16 @@ class Ring {
     begin_ = shared + threadIdx.x / 32 * (args.depth * kStepBytes) + threadIdx.x % 32 * 16;
     end_ = begin_ + args.depth * kStepBytes;
     read_ = write_ = begin_;
+    find_step();
   }
 
   // Queues the next step, or nothing behind the last one: one group of copies either way.
   __device__ __forceinline__ void queue() {
-    while (left_ <= 0) {
-      if (row_ + pass_rows_ < rows_) {
-        begin_pass();
-      } else if (next_phase_ < 2) {
-        begin_phase();
-      } else {
-        break;
-      }
-    }
     if (left_ > 0) copy_step();
     ptx::cp_async_commit();
     ++queued_;
     write_ = next(write_);
+    find_step();
   }
 
   // Until the oldest step is in shared memory; as many as the ring holds have been queued.
@@ -111,8 +104,8 @@ class Ring {
   __device__ __forceinline__ void wait_for_older(int queued) const { ptx::cp_async_wait(queued_ - queued); }
   __device__ __forceinline__ int queued() const { return queued_; }
 
-  // Shared-memory address of this lane's first 16 bytes of the oldest step; its second half of a unit is kUnitBytes / 2
-  // on, the next piece kUnitBytes.
+  // Shared-memory address of this lane's first 16 bytes of the oldest step; its second half of a unit is kUnitBytes /
+  // 2 on, the next piece kUnitBytes.
   __device__ __forceinline__ std::uint32_t oldest() const { return read_; }
   // Gives its place to a new one.
   __device__ __forceinline__ void replace_oldest() {
@@ -123,6 +116,19 @@ class Ring {
  private:
   __device__ __forceinline__ std::uint32_t next(std::uint32_t step) const {
     return step + kStepBytes == end_ ? begin_ : step + kStepBytes;
+  }
+
+  // Where the next step begins; nothing is read.
+  __device__ __forceinline__ void find_step() {
+    while (left_ <= 0) {
+      if (row_ + pass_rows_ < rows_) {
+        begin_pass();
+      } else if (next_phase_ < 2) {
+        begin_phase();
+      } else {
+        return;
+      }
+    }
   }
 
   __device__ __forceinline__ void begin_phase() {

@@ -15,8 +15,8 @@ __device__ __forceinline__ std::uint32_t barrier_state(const std::uint32_t* coun
   return state;
 }
 
-// For one thread of each of `blocks` blocks; `first` in exactly one of them. What the thread has seen written before is
-// visible to who passes the barrier.
+// For one thread of each of `blocks` blocks; `first` in exactly one of them. What the thread has seen written before
+// is visible to who passes the barrier.
 __device__ __forceinline__ void barrier_arrive(std::uint32_t* counter, int blocks, bool first) {
   const std::uint32_t add = first ? 0x80000000u - static_cast<std::uint32_t>(blocks - 1) : 1u;
   asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(counter), "r"(add) : "memory");
