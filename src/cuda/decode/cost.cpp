@@ -11,6 +11,10 @@ constexpr int kAlign = 128;
 
 int round_up(int value, int unit) { return divide_up(value, unit) * unit; }
 
+int token_class_of(std::int64_t tokens) {
+  return *std::lower_bound(std::begin(kRowClasses), std::end(kRowClasses) - 1, tokens);
+}
+
 struct Shape {
   int n, k;
   int weights;  // matrices: 2 with a gate
@@ -91,6 +95,11 @@ double seconds(const Shape& shape, int tokens, const Plan& plan, const PhasePlan
   return time;
 }
 
+// Of the splits' sums: the blocks' shares and, in them, the passes' are rounded up.
+std::int64_t partial_columns(const MlpSpec& spec, const DeviceInfo& device) {
+  return kMostSplits * (spec.d_out + spec.d_out / 4) + std::int64_t{device.cores} * 4 * kTileRows;
+}
+
 Shape up_shape(const MlpSpec& spec) {
   return {static_cast<int>(spec.d_hidden), static_cast<int>(spec.d_in), spec.gated ? 2 : 1};
 }
@@ -105,7 +114,7 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
   const Shape up = up_shape(spec);
   const Shape down = down_shape(spec);
   Plan plan;
-  plan.token_class = *std::lower_bound(std::begin(kRowClasses), std::end(kRowClasses), count);
+  plan.token_class = token_class_of(tokens);
   if (knobs.warps > most_warps(plan.token_class) || knobs.warps % knobs.up_warps_k != 0 ||
       knobs.warps % knobs.down_warps_k != 0) {
     return std::nullopt;
@@ -129,9 +138,14 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
 
   const int bias_bytes = 4 * (up.weights * plan.up.rows + plan.down.rows);
   const int ring_bytes = plan.warps * plan.depth * kStepBytes;
-  const int room = (static_cast<int>(device.shared_memory_per_block) - ring_bytes - bias_bytes) / kAlign * kAlign;
+  const int room =
+      (static_cast<int>(device.shared_memory_per_block) - kReservedBytes - ring_bytes - bias_bytes) / kAlign * kAlign;
   if (room <= 0) return std::nullopt;
   if (!divide(up, count, room, plan, plan.up) || !divide(down, count, room, plan, plan.down)) return std::nullopt;
+  if (knobs.splits > 1 && std::int64_t{plan.down.blocks} * plan.down.passes * plan.down.pass_rows >
+                              partial_columns(spec, device)) {
+    return std::nullopt;
+  }
   plan.shared_bytes = ring_bytes + plan.activation_bytes + bias_bytes;
   plan.seconds = device.launch_seconds + kStartSeconds + seconds(up, count, plan, plan.up, device) + kBarrierSeconds +
                  seconds(down, count, plan, plan.down, device);
@@ -140,7 +154,7 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
 
 std::optional<Plan> choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   std::optional<Plan> best;
-  constexpr int kWarps[] = {4, 6, 7, 8, 10, 12, 14, 16};
+  constexpr int kWarps[] = {4, 8, 12, 14, 16};
   constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
   for (const int warps : kWarps) {
     for (int depth = 2; depth <= kMostDepth; ++depth) {
@@ -171,8 +185,8 @@ std::size_t hidden_bytes(const MlpSpec& spec, std::int64_t tokens) {
   return static_cast<std::size_t>((tokens * hidden_stride(spec) * 2 + 255) / 256 * 256);
 }
 
-std::size_t partial_bytes(const MlpSpec& spec, std::int64_t tokens) {
-  return static_cast<std::size_t>(kMostSplits * tokens * spec.d_out) * sizeof(float);
+std::size_t partial_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  return static_cast<std::size_t>(partial_columns(spec, device) * token_class_of(tokens)) * sizeof(float);
 }
 
 }  // namespace fusedmlp::cuda::decode

@@ -59,7 +59,7 @@ std::string unsupported(const core::Query& query) {
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  return hidden_bytes(query.spec, query.tokens) + partial_bytes(query.spec, query.tokens);
+  return hidden_bytes(query.spec, query.tokens) + partial_bytes(query.spec, query.tokens, query.device);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {

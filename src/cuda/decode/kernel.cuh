@@ -36,7 +36,7 @@ __device__ __forceinline__ void load_activations(const PhaseArgs& phase, int k, 
                                                  int pitch) {
   const int threads = 1 << phase.chunk_shift;  // of a row
   const int thread = static_cast<int>(threadIdx.x);
-  const int chunks = units * (kUnit / 8);  // of 16 bytes in a row
+  const int chunks = units * (kUnit / kChunk);  // of 16 bytes in a row
   const int left = phase.gemm.k - k;
   const int rows = static_cast<int>(phase.gemm.m);
   const int row_step = static_cast<int>(blockDim.x) >> phase.chunk_shift;
@@ -50,17 +50,16 @@ __device__ __forceinline__ void load_activations(const PhaseArgs& phase, int k, 
   }
 }
 
-// Where a sum lies among those of a pass in shared memory: [warp of k][tile][16 tokens].
+// How the sums of a pass lie, in shared memory as among splits: [tile][16 tokens][lane][value], as the products give
+// them: value e of lane l is token l / 4 + 8 (e / 2), row 2 (l % 4) + e % 2 of the tile.
 template <int kClass>
 struct Sums {
   static constexpr int kBlocks = kClass == 8 ? 1 : kClass / 16;  // of 16 tokens
-  static constexpr int kValues = kClass == 8 ? 2 : 4;            // a lane and tile
-  static constexpr int kFloats = sum_floats(kClass);
-
-  static __device__ __forceinline__ int at(int tile, int token, int row) {
-    const int value = row % 2 + (kClass == 8 ? 0 : token % 16 / 8 * 2);
-    return (tile * kBlocks + token / 16) * kFloats + (token % 8 * 4 + row / 2) * kValues + value;
-  }
+  static constexpr int kValues = kClass == 8 ? 2 : 4;            // a lane; with 8 tokens the upper ones are none
+  static_assert(32 * kValues == sum_floats(kClass));
+  struct __align__(4 * kValues) Values {
+    float v[kValues];
+  };
 };
 
 // Adds a unit of k of kTiles tiles: this lane's part of the first at `weights`, of the next ones kTileStep bytes on;
@@ -79,7 +78,7 @@ __device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32
     };
     load_rows(0);
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) b[j] = load_shared(weights + j * kTileStep + half * (kUnitBytes / 2));
+    for (int j = 0; j < kTiles; ++j) b[j] = load_shared((weights ^ half * (kLineBytes / 2)) + j * kTileStep);
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
       if (m + 1 < kBlocks) load_rows(m + 1);
@@ -119,7 +118,12 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
   constexpr int kUnitStep = kUnit * 2;         // bytes
   const WarpPart warp(phase);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int pitch = activation_pitch(phase.chunk_units);
+  const int chunk_units = phase.chunk_units;
+  const int buffer_mask = phase.buffers - 1;
+  const int step_shift = phase.step_shift;
+  const int warps_k = phase.warps_k;
+  const int inverse = phase.warps_k_inverse;
+  const int pitch = activation_pitch(chunk_units);
   const std::uint32_t shared = ptx::shared_address(activations);
   std::uint32_t rows[kHalves];  // beyond the last token the last one again: those sums are not used
 #pragma unroll
@@ -130,15 +134,15 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
   int unit = warp.tiles > 0 ? warp.unit : part.units;
   // Before chunk 0 nothing is multiplied; while a chunk is, the next one is under way.
 #pragma unroll 1
-  for (int chunk = -1; chunk * phase.chunk_units < part.units; ++chunk) {
-    const int first = (chunk + 1) * phase.chunk_units;  // of the next chunk
+  for (int chunk = -1; chunk * chunk_units < part.units; ++chunk) {
+    const int first = (chunk + 1) * chunk_units;  // of the next chunk
     if (chunk >= 0) {
       ring.wait_for_older(loaded);
       __syncthreads();
     }
     if (first < part.units) {
-      load_activations<T>(phase, part.k + first * kUnit, min(phase.chunk_units, part.units - first),
-                          shared + ((chunk + 1) & (phase.buffers - 1)) * tokens * pitch, pitch);
+      load_activations<T>(phase, part.k + first * kUnit, min(chunk_units, part.units - first),
+                          shared + ((chunk + 1) & buffer_mask) * tokens * pitch, pitch);
       ptx::cp_async_commit();
       loaded = ring.queued();
     }
@@ -148,28 +152,28 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
     }
     const int end = min(part.units, first);
     const std::uint32_t buffer =
-        shared + (chunk & (phase.buffers - 1)) * tokens * pitch - chunk * phase.chunk_units * kUnitStep;
+        shared + (chunk & buffer_mask) * tokens * pitch - chunk * chunk_units * kUnitStep;
 #pragma unroll 1
-    for (; unit < end; unit += phase.warps_k << phase.step_shift) {
+    for (; unit < end; unit += warps_k << step_shift) {
       ring.wait();
       const std::uint32_t at = buffer + unit * kUnitStep;
-      const int apart = phase.warps_k * kUnitStep;
+      const int apart = warps_k * kUnitStep;
       // How many units of k the step really has: all but in the end, warps_k apart.
       const int units =
-          phase.step_shift == 0 ? 1 : (min(end - unit - 1, 3 * phase.warps_k) * phase.warps_k_inverse >> 16) + 1;
+          step_shift == 0 ? 1 : (min(end - unit - 1, 3 * warps_k) * inverse >> 16) + 1;
       if (warp.tiles == 4) {
         multiply_step<T, kClass, 4, 1>(ring.oldest(), at, apart, units, rows, sums);
       } else if (warp.tiles == 3) {
         multiply_step<T, kClass, 3, 1>(ring.oldest(), at, apart, units, rows, sums);
-      } else if (phase.step_shift == 2) {
+      } else if (step_shift == 2) {
         multiply_step<T, kClass, 1, 4>(ring.oldest(), at, apart, units, rows, sums);
       } else if (warp.tiles == 2) {
-        if (phase.step_shift == 1) {
+        if (step_shift == 1) {
           multiply_step<T, kClass, 2, 2>(ring.oldest(), at, apart, units, rows, sums);
         } else {
           multiply_step<T, kClass, 2, 1>(ring.oldest(), at, apart, units, rows, sums);
         }
-      } else if (phase.step_shift == 1) {
+      } else if (step_shift == 1) {
         multiply_step<T, kClass, 1, 2>(ring.oldest(), at, apart, units, rows, sums);
       } else {
         multiply_step<T, kClass, 1, 1>(ring.oldest(), at, apart, units, rows, sums);
@@ -179,36 +183,65 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
   }
 
   __syncthreads();  // the activations have been read
-  float* const all = reinterpret_cast<float*>(activations);
+  using Values = typename Sums<kClass>::Values;
+  Values* const all = reinterpret_cast<Values*>(activations) + (warp.unit * phase.pass_tiles + warp.tile) * kBlocks * 32;
 #pragma unroll
   for (int j = 0; j < kStepUnits; ++j) {
     if (j >= warp.tiles) break;
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
-      float v[4];
+      Values values;
 #pragma unroll
-      for (int e = 0; e < 4; ++e) v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
-      float* to = all + ((warp.unit * phase.pass_tiles + warp.tile + j) * kBlocks + m) * Sums<kClass>::kFloats;
-      if constexpr (kClass == 8) {
-        reinterpret_cast<float2*>(to)[lane] = {v[0], v[1]};
-      } else {
-        reinterpret_cast<float4*>(to)[lane] = {v[0], v[1], v[2], v[3]};
+      for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+        values.v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
       }
+      all[(j * kBlocks + m) * 32 + lane] = values;
     }
   }
   __syncthreads();
 }
 
-// What the warps along k have summed for a weight row of tile `tile`.
+// What the warps along k have summed: lane `item` % 32 of 16 tokens and a tile, item / 32.
 template <int kClass>
-__device__ __forceinline__ float sum_of_warps(const PhaseArgs& phase, const unsigned char* activations, int tile,
-                                              int token, int row) {
-  const float* from = reinterpret_cast<const float*>(activations) + Sums<kClass>::at(tile, token, row);
-  const int stride = phase.pass_tiles * Sums<kClass>::kBlocks * Sums<kClass>::kFloats;
-  float sum = from[0];
+__device__ __forceinline__ typename Sums<kClass>::Values sum_of_warps(const unsigned char* activations, int item,
+                                                                      int stride, int warps_k) {
+  const auto* from = reinterpret_cast<const typename Sums<kClass>::Values*>(activations) + item;
+  typename Sums<kClass>::Values sum = from[0];
 #pragma unroll 4
-  for (int w = 1; w < phase.warps_k; ++w) sum += from[w * stride];
+  for (int w = 1; w < warps_k; ++w) {
+#pragma unroll
+    for (int e = 0; e < Sums<kClass>::kValues; ++e) sum.v[e] += from[w * stride].v[e];
+  }
   return sum;
+}
+
+// body(item) for the sums of `tiles` tiles that are some token's, over the threads of the block.
+template <int kClass, class Body>
+__device__ __forceinline__ void for_items(int begin, int end, int tokens, const Body& body) {
+#pragma unroll 1
+  for (int item = begin + static_cast<int>(threadIdx.x); item < end; item += static_cast<int>(blockDim.x)) {
+    if (item / 32 % Sums<kClass>::kBlocks * 16 + item % 32 / 4 < tokens) body(item);
+  }
+}
+
+// Stores the finished values of an item, those that lie in the product.
+template <class T, int kClass>
+__device__ __forceinline__ void store_item(T* out, std::int64_t ldo, int item, int tokens, int rows,
+                                           const typename Sums<kClass>::Values& values) {
+  const int row = item / (32 * Sums<kClass>::kBlocks) * kTileRows + item % 4 * 2;
+#pragma unroll
+  for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+    const int token = item / 32 % Sums<kClass>::kBlocks * 16 + item % 32 / 4 + e / 2 * 8;
+    if (token < tokens && row + e % 2 < rows) out[token * ldo + row + e % 2] = from_float<T>(values.v[e]);
+  }
+}
+
+template <int kClass>
+__device__ __forceinline__ void add_bias(const float* bias, int item, int rows,
+                                         typename Sums<kClass>::Values& values) {
+  const int row = item / (32 * Sums<kClass>::kBlocks) * kTileRows + item % 4 * 2;
+#pragma unroll
+  for (int e = 0; e < Sums<kClass>::kValues; ++e) values.v[e] += bias[min(row + e % 2, rows - 1)];
 }
 
 // Nothing of this MLP may be read before the kernels ahead are complete: they may have written x, and the weights
@@ -223,27 +256,12 @@ __device__ __forceinline__ void prefetch(const KernelArgs& args) {
     const int left = (phase.gemm.k - part.k) * 2 / 16 * 16;
     const int bytes = min(phase.prefetch_bytes, min(left, part.units * kUnit * 2));
     if (bytes <= 0) continue;
-    const int rows = phase.gated ? 2 * part.rows : part.rows;
-    for (int i = static_cast<int>(threadIdx.x); i < rows; i += static_cast<int>(blockDim.x)) {
-      const bool gate = i >= part.rows;
-      const Weight& w = gate ? phase.gemm.gate : phase.gemm.w;
-      const std::int64_t row = part.row + (gate ? i - part.rows : i);
-      ptx::prefetch_l2(static_cast<const T*>(w.data) + row * w.row_stride + part.k,
+    for (int i = static_cast<int>(threadIdx.x); i < part.rows << phase.gated; i += static_cast<int>(blockDim.x)) {
+      const int which = i & phase.gated;
+      const std::int64_t row = part.row + (i >> phase.gated);
+      ptx::prefetch_l2(static_cast<const T*>(phase.weights[which]) + row * phase.strides[which] + part.k,
                        static_cast<std::uint32_t>(bytes));
     }
-  }
-}
-
-// body(token, row) for tokens x rows.
-template <class Body>
-__device__ __forceinline__ void for_items(int shift, int tokens, int rows, const Body& body) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int token_step = static_cast<int>(blockDim.x) >> shift;
-  if (thread >> shift >= token_step) return;
-#pragma unroll 1
-  for (int token = thread >> shift; token < tokens; token += token_step) {
-#pragma unroll 1
-    for (int row = thread & ((1 << shift) - 1); row < rows; row += 1 << shift) body(token, row);
   }
 }
 
@@ -264,26 +282,37 @@ __device__ __forceinline__ void load_biases(const KernelArgs& args, float* to) {
 }
 
 template <class T, int kClass>
-__global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const __grid_constant__ KernelArgs args) {
+__global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const __grid_constant__ KernelArgs given) {
+  using Values = typename Sums<kClass>::Values;
   extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ __align__(16) std::uint32_t argument_words[sizeof(KernelArgs) / 4];
+  static_assert(sizeof(KernelArgs) <= kReservedBytes && sizeof(KernelArgs) % 4 == 0);
+  const int thread = static_cast<int>(threadIdx.x);
+  ptx::grid_dependency_launch();
+  // The arguments are read here and there, each first time a miss of the constant cache: all at once is faster.
+  for (int i = thread; i < static_cast<int>(sizeof(KernelArgs) / 4); i += static_cast<int>(blockDim.x)) {
+    argument_words[i] = reinterpret_cast<const std::uint32_t*>(&given)[i];
+  }
+  __syncthreads();
+  const KernelArgs& args = *reinterpret_cast<const KernelArgs*>(argument_words);
   unsigned char* const activations = shared + args.ring_bytes;
   float* const bias_up = reinterpret_cast<float*>(shared + args.bias_offset);
   float* const bias_down = bias_up + args.phase[0].rows;
   float* const bias_gate = bias_down + args.phase[1].rows;
   const int tokens = args.tokens;
-  const int thread = static_cast<int>(threadIdx.x);
+  const bool has_bias = args.has_bias;
 
-  ptx::grid_dependency_launch();
-  prefetch<T>(args);
   Ring<T> ring(args, ptx::shared_address(shared));
+  prefetch<T>(args);
   ptx::grid_dependency_wait();
 
   std::uint32_t* const group =
       args.barrier + (1 + (static_cast<int>(blockIdx.x) >> args.phase[1].split_shift)) * kBarrierStride;
   std::uint32_t grid_before = 0, group_before = 0;
   const auto begin = [&] {
+    const int depth = args.depth;
 #pragma unroll 1
-    for (int i = 0; i < args.depth; ++i) ring.queue();
+    for (int i = 0; i < depth; ++i) ring.queue();
     if (thread == 0) {
       grid_before = ptx::barrier_state(args.barrier);
       group_before = ptx::barrier_state(group);
@@ -295,41 +324,59 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
   for (int p = 0; p < 2; ++p) {
     const PhaseArgs& phase = args.phase[p];
     const BlockPart part(phase);
+    const int gated_shift = phase.gated;
     const int splits = 1 << phase.split_shift;
-    const int half = phase.pass_rows / kTileRows;
-    const Gemm& gemm = phase.gemm;
-    T* const out = static_cast<T*>(gemm.out) + part.row;
-    float* const partials = args.partial + static_cast<std::int64_t>(part.row) * splits * tokens;  // of all splits
-    const int items = tokens * part.rows;
+    const int warps_k = phase.warps_k;
+    const int sums_of_warp = phase.pass_tiles * Sums<kClass>::kBlocks * 32;  // items
+    const int items = sums_of_warp >> gated_shift;                           // of a pass
+    const int passes = divide_up(part.rows, phase.pass_rows);
+    const std::int64_t ldo = phase.gemm.ldo;
+    T* const out = static_cast<T*>(phase.gemm.out) + part.row;
+    // [group of blocks][pass][split][item]
+    Values* const partials = reinterpret_cast<Values*>(args.partial) +
+                             static_cast<std::int64_t>(static_cast<int>(blockIdx.x) >> phase.split_shift) *
+                                 args.most_passes * splits * items;
+    const ActivationArgs activation = args.activation;
     if (p == 0 && part.rows == 0) begin();
 #pragma unroll 1
-    for (int first = 0; first < part.rows; first += phase.pass_rows) {
-      if (first > 0) __syncthreads();  // the sums of the pass before have been read
+    for (int pass = 0; pass < passes; ++pass) {
+      if (pass > 0) __syncthreads();  // the sums of the pass before have been read
       multiply<T, kClass>(phase, part, tokens, ring, activations, [&] {
-        if (p == 0 && first == 0) begin();
+        if (p == 0 && pass == 0) begin();
       });
-      for_items(phase.item_shift, tokens, min(phase.pass_rows, part.rows - first), [&](int token, int row) {
-        float v = sum_of_warps<kClass>(phase, activations, row / kTileRows, token, row % kTileRows);
-        if (splits > 1) {
-          partials[part.split * items + token * part.rows + first + row] = v;
+      const int first = pass * phase.pass_rows;
+      for_items<kClass>(0, items, tokens, [&](int item) {
+        if (p == 1 || gated_shift == 0) {
+          Values v = sum_of_warps<kClass>(activations, item, sums_of_warp, warps_k);
+          if (splits > 1) {
+            partials[(pass * splits + part.split) * items + item] = v;
+            return;
+          }
+          if (has_bias) add_bias<kClass>((p == 0 ? bias_up : bias_down) + first, item, part.rows - first, v);
+          if (p == 0) {
+            with_form(activation.form, [&](auto form) {
+#pragma unroll
+              for (float& x : v.v) x = activate<decltype(form)::value>(activation, x);
+            });
+          }
+          store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
           return;
         }
-        if (p == 1) {
-          if (args.has_bias) v += bias_down[first + row];
-        } else if (phase.gated) {
-          float up = sum_of_warps<kClass>(phase, activations, half + row / kTileRows, token, row % kTileRows);
-          if (args.has_bias) {
-            v += bias_gate[first + row];
-            up += bias_up[first + row];
-          }
-          with_form(args.activation.form,
-                    [&](auto form) { v = gated<decltype(form)::value>(args.activation, v, up); });
-        } else {
-          if (args.has_bias) v += bias_up[first + row];
-          with_form(args.activation.form,
-                    [&](auto form) { v = activate<decltype(form)::value>(args.activation, v); });
+        constexpr int kTileItems = Sums<kClass>::kBlocks * 32;
+        const int gate_item = item + item / kTileItems * kTileItems;
+        Values v = sum_of_warps<kClass>(activations, gate_item, sums_of_warp, warps_k);
+        Values up = sum_of_warps<kClass>(activations, gate_item + kTileItems, sums_of_warp, warps_k);
+        if (has_bias) {
+          add_bias<kClass>(bias_gate + first, item, part.rows - first, v);
+          add_bias<kClass>(bias_up + first, item, part.rows - first, up);
         }
-        out[token * gemm.ldo + first + row] = from_float<T>(v);
+        with_form(activation.form, [&](auto form) {
+#pragma unroll
+          for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+            v.v[e] = gated<decltype(form)::value>(activation, v.v[e], up.v[e]);
+          }
+        });
+        store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
       });
     }
     if (p == 1) {
@@ -340,17 +387,25 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
         ptx::barrier_wait(group, group_before);
       }
       __syncthreads();
-      // Each of the blocks that share these columns adds the sums of some of the tokens, in the order of the splits.
-      const int first_token = part.split * tokens >> phase.split_shift;
-      const int some = ((part.split + 1) * tokens >> phase.split_shift) - first_token;
-      for_items(phase.item_shift, some, part.rows, [&](int token, int row) {
-        const float* from = partials + (first_token + token) * part.rows + row;
-        float v = 0;
+      // Each of the blocks that share these columns adds some of the sums, in the order of the splits.
+#pragma unroll 1
+      for (int pass = 0; pass < passes; ++pass) {
+        const int first = pass * phase.pass_rows;
+        for_items<kClass>(part.split * items >> phase.split_shift, (part.split + 1) * items >> phase.split_shift,
+                          tokens, [&](int item) {
+                            const float* from = partials[pass * splits * items + item].v;
+                            Values v{};
 #pragma unroll 4
-        for (int s = 0; s < splits; ++s) v += __ldcg(from + s * items);
-        if (args.has_bias) v += bias_down[row];
-        out[(first_token + token) * gemm.ldo + row] = from_float<T>(v);
-      });
+                            for (int s = 0; s < splits; ++s) {
+#pragma unroll
+                              for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+                                v.v[e] += __ldcg(from + s * items * Sums<kClass>::kValues + e);
+                              }
+                            }
+                            if (has_bias) add_bias<kClass>(bias_down + first, item, part.rows - first, v);
+                            store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
+                          });
+      }
       return;
     }
     __syncthreads();
@@ -370,7 +425,12 @@ inline int log2_up(int value) {
 inline PhaseArgs phase_args(const Gemm& gemm, bool gated, const PhasePlan& plan, int threads) {
   PhaseArgs args{};
   args.gemm = gemm;
-  args.gated = gated;
+  args.gated = gated ? 1 : 0;
+  const Weight& first = gated ? gemm.gate : gemm.w;
+  args.weights[0] = first.data;
+  args.strides[0] = first.row_stride;
+  args.weights[1] = gemm.w.data;
+  args.strides[1] = gemm.w.row_stride;
   args.units = divide_up(gemm.k, kUnit);
   args.rows = plan.rows;
   args.pass_rows = plan.pass_rows;
@@ -383,7 +443,6 @@ inline PhaseArgs phase_args(const Gemm& gemm, bool gated, const PhasePlan& plan,
   args.step_shift = log2_up(plan.step_units);
   args.split_shift = log2_up(plan.splits);
   args.chunk_shift = std::min(log2_up(plan.chunk_units * kUnit / 8), log2_up(threads + 1) - 1);
-  args.item_shift = std::min(log2_up(plan.pass_rows), log2_up(threads + 1) - 1);
   return args;
 }
 
@@ -407,6 +466,7 @@ Status launch_class(const Call& call, cudaStream_t stream) {
   args.activation = call.activation;
   args.tokens = static_cast<int>(call.products.hidden.m);
   args.depth = plan.depth;
+  args.most_passes = plan.down.passes;
   args.ring_bytes = plan.depth * plan.warps * kStepBytes;
   args.bias_offset = args.ring_bytes + plan.activation_bytes;
   args.partial = call.partial;

@@ -18,25 +18,28 @@ namespace fusedmlp::cuda::decode {
 inline constexpr char kName[] = "cuda.decode";
 inline constexpr int kMostTokens = 64;
 inline constexpr int kUnit = 64;         // k of a unit
+inline constexpr int kChunk = 8;           // elements of 16 bytes
+inline constexpr int kLineBytes = 128;     // of a unit of a row
 inline constexpr int kUnitBytes = 1024;  // of a tile's unit in a warp's ring: 32 bytes a lane
 inline constexpr int kTileRows = 8;      // weight rows of a tile
 inline constexpr int kStepUnits = 4;     // pieces of weights, a unit of a tile each, that a warp takes at a time
 inline constexpr int kStepBytes = kStepUnits * kUnitBytes;
 inline constexpr int kMostDepth = 4;                   // steps in a warp's ring; at least 2
+inline constexpr int kReservedBytes = 1024;  // of shared memory, for the kernel's arguments
 inline constexpr int kMostSplits = 16;                 // of k in the second product
 inline constexpr int kRowClasses[] = {8, 16, 32, 64};  // kernels by the most tokens
 
 FUSEDMLP_HD constexpr int divide_up(int value, int unit) { return (value + unit - 1) / unit; }
 
 // Most warps of a block by the kernel, whose sums take the more registers the more tokens it is for.
-constexpr int most_warps(int token_class) { return token_class <= 32 ? 16 : 12; }
+constexpr int most_warps(int token_class) { return token_class <= 16 ? 16 : token_class == 32 ? 12 : 8; }
 
 // Bytes between rows of the activations in shared memory: rows of even and odd number lie half a 128-byte line apart,
 // so that the 16-byte reads of two rows by four lanes each meet no bank conflict.
 FUSEDMLP_HD constexpr int activation_pitch(int units) { return units * kUnit * 2 + 64; }
 
-// Floats of a tile's sums of up to 16 tokens in shared memory: 32 lanes with 2 (8 tokens) or 4 values, and padding.
-FUSEDMLP_HD constexpr int sum_floats(int token_class) { return 36 * (token_class == 8 ? 2 : 4); }
+// Floats of a tile's sums of up to 16 tokens: 32 lanes with 2 (8 tokens) or 4 values.
+FUSEDMLP_HD constexpr int sum_floats(int token_class) { return 32 * (token_class == 8 ? 2 : 4); }
 
 struct PhasePlan {
   int blocks = 0;      // with rows of their own, times splits
@@ -84,7 +87,7 @@ std::optional<Plan> choose(const MlpSpec& spec, std::int64_t tokens, const Devic
 // Bytes of the workspace: the hidden, and the splits' sums. No less for more tokens.
 std::int64_t hidden_stride(const MlpSpec& spec);  // elements
 std::size_t hidden_bytes(const MlpSpec& spec, std::int64_t tokens);
-std::size_t partial_bytes(const MlpSpec& spec, std::int64_t tokens);
+std::size_t partial_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
 
 struct Call {
   TwoGemms products;

@@ -13,11 +13,13 @@ namespace fusedmlp::cuda::decode {
 
 struct PhaseArgs {
   Gemm gemm;
-  bool gated;
+  const void* weights[2];   // one matrix, or gate and up
+  std::int64_t strides[2];  // between their rows
+  int gated;                // 0 or 1
   int units;            // of k in all
   int rows;             // output columns of a block
   int pass_rows;        // of them in a pass over k
-  int pass_tiles;       // weight rows of a pass in tiles: those of gate, then those of up
+  int pass_tiles;       // weight rows of a pass in tiles; with a gate, even ones are its and odd ones are up's
   int tiles;            // of a warp
   int step_shift;       // log2 of the units of a step
   int warps_k;          // warps along k; a warp's units lie that far apart
@@ -26,7 +28,6 @@ struct PhaseArgs {
   int buffers;          // of such chunks: 1 or 2
   int split_shift;      // log2 of the blocks that share rows, each with its part of k
   int chunk_shift;      // log2 of the threads that copy a token's activations
-  int item_shift;       // log2 of the threads that finish a token's columns
   int prefetch_bytes;   // of each weight row of a block
 };
 
@@ -35,6 +36,7 @@ struct KernelArgs {
   ActivationArgs activation;
   int tokens;
   int depth;        // steps in a warp's ring
+  int most_passes;  // of the second product
   int ring_bytes;   // of all warps
   int bias_offset;  // bytes of shared memory before the biases
   bool has_bias;
@@ -77,8 +79,11 @@ template <class T>
 class Ring {
  public:
   __device__ __forceinline__ Ring(const KernelArgs& args, std::uint32_t shared) : args_(args) {
-    begin_ = shared + threadIdx.x / 32 * (args.depth * kStepBytes) + threadIdx.x % 32 * 16;
+    begin_ = shared + threadIdx.x / 32 * (args.depth * kStepBytes);
     end_ = begin_ + args.depth * kStepBytes;
+    const std::uint32_t row = threadIdx.x % 32 / 8;
+    const std::uint32_t chunk = threadIdx.x % 8;
+    lane_to_ = row * kLineBytes + ((chunk ^ (row % 2 * 4)) << 4);
     read_ = write_ = begin_;
     find_step();
   }
@@ -94,11 +99,12 @@ class Ring {
 
   // Until the oldest step is in shared memory; as many as the ring holds have been queued.
   __device__ __forceinline__ void wait() const {
-    switch (args_.depth) {
-      case 2: return ptx::cp_async_wait<1>();
-      case 3: return ptx::cp_async_wait<2>();
-      default: return ptx::cp_async_wait<3>();
+    switch ((end_ - begin_) / kStepBytes) {
+      case 2: ptx::cp_async_wait<1>(); break;
+      case 3: ptx::cp_async_wait<2>(); break;
+      default: ptx::cp_async_wait<3>(); break;
     }
+    __syncwarp();  // the other lanes' copies too
   }
   // Until everything queued before `queued` steps had been is.
   __device__ __forceinline__ void wait_for_older(int queued) const { ptx::cp_async_wait(queued_ - queued); }
@@ -109,6 +115,7 @@ class Ring {
   __device__ __forceinline__ std::uint32_t oldest() const { return read_; }
   // Gives its place to a new one.
   __device__ __forceinline__ void replace_oldest() {
+    __syncwarp();
     read_ = next(read_);
     queue();
   }
@@ -143,65 +150,69 @@ class Ring {
     const BlockPart part(phase);
     const WarpPart warp(phase);
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int half = phase.pass_rows / kTileRows;
+    const int shift = phase.step_shift;
+    const int unit_step = phase.warps_k * kUnit;
     row_ += pass_rows_;
-    pieces_ = warp.tiles << phase.step_shift;
-    step_k_ = phase.warps_k << phase.step_shift;
+    pieces_ = warp.tiles << shift;
+    step_k_ = unit_step << shift;
+    full_ = step_k_ - unit_step + kUnit;
     left_ = min(phase.gemm.k - part.k, part.units * kUnit) - warp.unit * kUnit;
-    // A row beyond the block's last one would be the last one again: its sums are not used.
-    const int last = part.row + rows_ - 1;
-    const int first = part.row + row_ + lane / 4;
-    const int k = part.k + warp.unit * kUnit + lane % 4 * 8;
+    const int k = part.k + warp.unit * kUnit + lane % 8 * kChunk;
+    const int first = row_ + lane / 8;
 #pragma unroll
     for (int s = 0; s < kStepUnits; ++s) {
-      const int tile = warp.tile + (s >> phase.step_shift);
-      const bool gate = phase.gated && tile < half;
-      const int row = min(last, first + (phase.gated && !gate ? tile - half : tile) * kTileRows);
-      const Weight& w = gate ? phase.gemm.gate : phase.gemm.w;
-      from_[s] = static_cast<const T*>(w.data) + row * w.row_stride + k + piece_k(phase, s);
+      const int tile = warp.tile + (s >> shift);
+      const int which = tile & phase.gated;
+      const std::int64_t stride = phase.strides[which];
+      // A row beyond the block's last one is the last one again: its sums are not used.
+      const int row = min(rows_ - 1, first + (tile >> phase.gated) * kTileRows);
+      from_[s] = static_cast<const T*>(phase.weights[which]) + (part.row + row) * stride + k +
+                 (s & ((1 << shift) - 1)) * unit_step;
+      to_second_[s] = (min(rows_ - 1, row + kTileRows / 2) - row) * static_cast<int>(stride / kChunk);
     }
-  }
-
-  // Elements between the first unit of a step and that of its piece s.
-  __device__ __forceinline__ static int piece_k(const PhaseArgs& phase, int s) {
-    return (s & ((1 << phase.step_shift) - 1)) * phase.warps_k * kUnit;
   }
 
   __device__ __forceinline__ void copy_step() {
-    const PhaseArgs& phase = args_.phase[next_phase_ - 1];
-    if (left_ > (step_k_ - phase.warps_k) * kUnit + kUnit - 1) {
+    std::uint32_t to = write_ + lane_to_;
+    if (left_ >= full_) {
 #pragma unroll
       for (int s = 0; s < kStepUnits; ++s) {
-        if (s >= pieces_) break;
-        ptx::cp_async_16(write_ + s * kUnitBytes, from_[s]);
-        ptx::cp_async_16(write_ + s * kUnitBytes + kUnitBytes / 2, from_[s] + kUnit / 2);
+        if (s < pieces_) {
+          ptx::cp_async_16(to + s * kUnitBytes, from_[s]);
+          ptx::cp_async_16(to + s * kUnitBytes + kUnitBytes / 2, from_[s] + std::int64_t{to_second_[s]} * kChunk);
+        }
+        from_[s] += step_k_;
       }
     } else {  // beyond the end of k lie zeros
-      const int lane_k = static_cast<int>(threadIdx.x) % 4 * 8;
-#pragma unroll
-      for (int s = 0; s < kStepUnits; ++s) {
-        if (s >= pieces_) break;
-        const int bytes = (left_ - piece_k(phase, s) - lane_k) * 2;
-        ptx::cp_async_part(write_ + s * kUnitBytes, from_[s], max(0, min(16, bytes)));
-        ptx::cp_async_part(write_ + s * kUnitBytes + kUnitBytes / 2, from_[s] + kUnit / 2,
-                           max(0, min(16, bytes - kUnit)));
+      const PhaseArgs& phase = args_.phase[next_phase_ - 1];
+#pragma unroll 1
+      for (int s = 0; s < pieces_; ++s) {
+        const int unit = (s & ((1 << phase.step_shift) - 1)) * phase.warps_k;
+        const int bytes = max(0, min(16, (left_ - unit * kUnit - static_cast<int>(threadIdx.x) % 8 * kChunk) * 2));
+        const T* from = s < 2 ? (s == 0 ? from_[0] : from_[1]) : (s == 2 ? from_[2] : from_[3]);
+        const int second =
+            s < 2 ? (s == 0 ? to_second_[0] : to_second_[1]) : (s == 2 ? to_second_[2] : to_second_[3]);
+        ptx::cp_async_part(to, from, bytes);
+        ptx::cp_async_part(to + kUnitBytes / 2, from + std::int64_t{second} * kChunk, bytes);
+        to += kUnitBytes;
       }
     }
-#pragma unroll
-    for (int s = 0; s < kStepUnits; ++s) from_[s] += step_k_ * kUnit;
-    left_ -= step_k_ * kUnit;
+    left_ -= step_k_;
   }
 
   const KernelArgs& args_;
-  std::uint32_t begin_, end_;   // of this lane's part of the warp's ring
+  std::uint32_t begin_, end_;   // of the warp's ring
   std::uint32_t read_, write_;  // steps in it
+  std::uint32_t lane_to_;       // where in a piece this lane copies to; its second row is kUnitBytes / 2 on
   int queued_ = 0;              // steps
   int next_phase_ = 0;          // behind the one that steps are queued of
   int rows_ = 0, row_ = 0, pass_rows_ = 0;
   int pieces_ = 0;
-  int step_k_ = 0;  // units between two steps
-  int left_ = 0;    // elements of k from the next step on
-  const T* from_[kStepUnits];
+  int step_k_ = 0;  // elements of k between two steps
+  int full_ = 0;    // that a step spans
+  int left_ = 0;    // from the next step on
+  const T* from_[kStepUnits];   // this lane's first row of each piece
+  int to_second_[kStepUnits];   // from there to its second row, in chunks
 };
 
 }  // namespace fusedmlp::cuda::decode
