@@ -22,7 +22,8 @@ struct Launch {
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
   // must wait by itself (ptx::grid_dependency_wait) before it touches what that one wrote. sm_90 and newer.
   bool overlaps_predecessor = false;
-  std::string what;  // for a recording: tile and stages
+  bool cooperative = false;  // all blocks run side by side, so that they may wait for each other
+  std::string what;          // for a recording: tile and stages
 };
 
 // Asks once for each device and kernel for more dynamic shared memory than the 48 KB that need no asking.
@@ -57,7 +58,7 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
       return status;
     }
   }
-  cudaLaunchAttribute attributes[1];
+  cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
@@ -67,6 +68,10 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
   if (how.overlaps_predecessor) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (how.cooperative) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+    attributes[config.numAttrs++].val.cooperative = 1;
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kKernel, params...);
   if (error == cudaSuccess) return {};
