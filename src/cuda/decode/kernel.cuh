@@ -479,7 +479,7 @@ Status launch_class(const Call& call, cudaStream_t stream) {
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
   how.cooperative = call.cooperative;
-  return launch<mlp_kernel<T, kClass>>(kName, how, call.most_shared, args);
+  return launch<mlp_kernel<T, kClass>>(kName, how, call.most_shared - kReservedBytes, args);
 }
 
 template <class T>
