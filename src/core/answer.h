@@ -45,6 +45,10 @@ class Json {
     key(name);
     writer_.RawValue(object.data(), object.size(), rapidjson::kObjectType);
   }
+  // An element of an array.
+  void text(std::string_view value) {
+    writer_.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
+  }
   void null(const char* name) {
     key(name);
     writer_.Null();

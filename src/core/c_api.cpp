@@ -7,6 +7,7 @@
 #include "core/answer.h"
 #include "core/device.h"
 #include "core/dispatch.h"
+#include "core/launches.h"
 #include "fusedmlp/fusedmlp.h"
 
 namespace {
@@ -65,7 +66,8 @@ void write_device(Json& json, const DeviceInfo& info) {
   json.end_object();
 }
 
-void write_candidate(Json& json, const core::Candidate& candidate, const std::vector<core::Candidate>& list) {
+void write_candidate(Json& json, const core::Query& query, const core::Candidate& candidate,
+                     const std::vector<core::Candidate>& list) {
   const bool runs = candidate.unsupported.empty();
   json.start_object();
   json.string("name", candidate.entry->name);
@@ -84,6 +86,10 @@ void write_candidate(Json& json, const core::Candidate& candidate, const std::ve
   }
   json.boolean("chosen", candidate.chosen);
   json.string("reason", core::reason(candidate, list));
+  json.key("launches");
+  json.start_array();
+  for (const core::LaunchRecord& record : core::launches(*candidate.entry, query)) json.text(core::to_string(record));
+  json.end_array();
   json.end_object();
 }
 
@@ -123,7 +129,7 @@ Status explain_into(Json& json, const char* spec_text, std::int64_t tokens, cons
   json.string("limit_basis", to_string(limit.basis));
   json.key("entries");
   json.start_array();
-  for (const core::Candidate& candidate : *list) write_candidate(json, candidate, *list);
+  for (const core::Candidate& candidate : *list) write_candidate(json, query, candidate, *list);
   json.end_array();
   json.string("tuned", core::tuned().describe(**info));
   return {};

@@ -6,6 +6,7 @@
 namespace fusedmlp::cuda {
 
 core::KernelEntry prefill_kernel();
+core::KernelEntry matvec_kernel();
 core::KernelEntry decode_kernel();
 core::KernelEntry portable_kernel();
 core::KernelEntry layers_kernel();

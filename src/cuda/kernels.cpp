@@ -7,6 +7,7 @@ namespace fusedmlp::core {
 std::span<const KernelEntry> cuda_kernels() {
   static const KernelEntry table[] = {
       cuda::prefill_kernel(),
+      cuda::matvec_kernel(),
       cuda::decode_kernel(),
       cuda::portable_kernel(),
       cuda::layers_kernel(),

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/format.h"
 #include "core/sm_rates.h"
 #include "cuda/sm80/tiles.h"
 
@@ -101,6 +102,10 @@ GemmPlan choose(const Product& p, const DeviceInfo& device) {
     }
   }
   return best;
+}
+
+std::string describe(int m, int n, int splits, int stages) {
+  return core::format("tiles of {} x {}, k in {} part{}, {} stages", m, n, splits, splits == 1 ? "" : "s", stages);
 }
 
 }  // namespace fusedmlp::cuda::sm80

@@ -355,10 +355,7 @@ Status launch_gemm(const GemmCall& call, int stages, bool along_n, cudaStream_t 
   how.shared_bytes = static_cast<std::size_t>(stages) * Tile::kStageBytes;
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
-  if (recording() != nullptr) {
-    how.what = core::format("tiles of {} x {}, k in {} parts, {} stages", Tile::kM,
-                            Tile::kN, args.splits, stages);
-  }
+  if (recording() != nullptr) how.what = describe(Tile::kM, Tile::kN, args.splits, stages);
   if (Status status = launch<gemm_kernel<T, kDual, kTileName, kElements>>(kName, how, how.shared_bytes, args);
       !status) {
     return status;

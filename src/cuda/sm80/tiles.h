@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/kernel.h"
 #include "cuda/common/activations.h"
@@ -81,6 +82,7 @@ struct Product {
 };
 double predicted_seconds(const Product& product, const GemmPlan& plan, const DeviceInfo& device);
 GemmPlan choose(const Product& product, const DeviceInfo& device);
+std::string describe(int m, int n, int splits, int stages);  // for a recording
 
 inline constexpr char kName[] = "cuda.portable";
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/format.h"
 #include "core/sm_rates.h"
 #include "cuda/sm90/tiles.h"
 
@@ -52,6 +53,11 @@ double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device
 }
 
 }  // namespace
+
+std::string describe(const TileShape& tile) {
+  return core::format("tiles of {} x {}, {} warpgroups {}, {} stages", tile.m, tile.columns(), tile.consumers,
+                      tile.turns ? "by turns" : "sharing a tile", tile.stages_b);
+}
 
 Choice choose(const Product& p, const DeviceInfo& device) {
   Choice best{-1, 0};

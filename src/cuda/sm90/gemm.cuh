@@ -13,7 +13,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "core/format.h"
 #include "cuda/common/launch.h"
 #include "cuda/ptx/grid_dependency.cuh"
 #include "cuda/ptx/mbarrier.cuh"
@@ -419,10 +418,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   how.shared_bytes = Tile::kShared;
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
-  if (recording() != nullptr) {
-    how.what = core::format("tiles of {} x {}, {} warpgroups {}, {} stages", Tile::kM, Tile::kOut, Tile::kConsumers,
-                            Tile::kTurns ? "by turns" : "sharing a tile", Tile::kStagesB);
-  }
+  if (recording() != nullptr) how.what = describe(Tile::kShape);
   return launch<gemm<T, Tile>>(kName, how, Tile::kShared, p);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <iterator>
+#include <string>
 
 #include "cuda/common/gemm.h"
 #include "cuda/sm90/activation.h"
@@ -43,6 +44,8 @@ inline constexpr TileShape kTiles[] = {
     {64, 192, false, 6, 6, 2, true},
 };
 inline constexpr int kTileCount = static_cast<int>(std::size(kTiles));
+
+std::string describe(const TileShape& tile);  // for a recording
 
 // One product as the cost model sees it.
 struct Product {
