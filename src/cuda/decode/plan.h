@@ -11,7 +11,7 @@
 
 #include "core/kernel.h"
 #include "cuda/common/activations.h"
-#include "cuda/common/gemm.h"
+#include "cuda/common/two_gemms.h"
 
 namespace fusedmlp::cuda::decode {
 

@@ -1,6 +1,8 @@
 // What both kernels of cuda.matvec do with a warp's lanes, and the arguments they share.
 #pragma once
 
+#include <cstring>
+
 #include "cuda/common/activations.cuh"
 #include "cuda/common/launch.h"
 #include "cuda/common/numeric.cuh"
