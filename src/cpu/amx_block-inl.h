@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "cpu/amx_kernels.h"
-#include "cpu/vector_math-inl.h"
+#include "cpu/gate_table-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -31,26 +31,31 @@ inline constexpr std::int64_t kHalf = kPanelWidth / 2;
 template <class Row>
 class Interleaved {
  public:
-  Interleaved(const AmxPending& pending, std::int64_t steps)
-      : pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
+  HWY_INLINE Interleaved(const Row& row, const AmxPending& pending, std::int64_t steps)
+      : row_(row), pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
   HWY_INLINE void step() {
-    for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) Row::run(pending_);
+    for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) row_.run(pending_);
   }
 
  private:
+  Row row_;
   AmxPending pending_;  // a copy, kept in registers; all of it is done when the steps are over
   std::int64_t per_step_;
 };
 
 template <class Row>
 void Finish(AmxPending& pending) {
-  while (pending.rows > 0) Row::run(pending);
+  const Row row;
+  while (pending.rows > 0) row.run(pending);
 }
 
-// One row of the hidden from its products: 16 values when gated, 32 when plain.
+// One row of the hidden from its products: 16 values when gated, 32 when plain. The hidden is rounded to bf16, so its
+// activation is as precise as that.
 template <class Tiles, Activation kActivation, bool kGated>
-struct HiddenRow {
-  static HWY_INLINE void run(AmxPending& p) {
+class HiddenRow {
+ public:
+  HWY_INLINE HiddenRow() : activation_(AmxFloat()) {}
+  HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
     auto* to = reinterpret_cast<std::uint16_t*>(p.to);
     constexpr std::int64_t kValues = kGated ? kHalf : kPanelWidth;
@@ -58,22 +63,26 @@ struct HiddenRow {
       const auto z = hn::Add(hn::Load(d, p.c + i), hn::Load(d, p.bias + i));
       if constexpr (kGated) {
         const auto up = hn::Add(hn::Load(d, p.c + kHalf + i), hn::Load(d, p.bias + kHalf + i));
-        Tiles::store_bf16(Gated<kActivation>(d, z, up, p.spec->alpha, p.spec->limit), to + i);
+        Tiles::store_bf16(activation_.gated(d, z, up, p.spec->alpha, p.spec->limit), to + i);
       } else {
-        Tiles::store_bf16(Activate<kActivation>(d, z), to + i);
+        Tiles::store_bf16(activation_.activate(d, z), to + i);
       }
     }
     p.c += kPanelWidth;
     p.to += 2 * kTileK;
     --p.rows;
   }
+
+ private:
+  CoarseActivation<kActivation, AmxFloat> activation_;
 };
 
 // One row of products of the down projection: added to the sums of earlier slices, and either kept there or, with
 // the bias, rounded into y.
 template <class Tiles>
 struct DownRow {
-  static HWY_INLINE void run(AmxPending& p) {
+  HWY_INLINE DownRow() = default;
+  HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
     alignas(64) std::uint16_t edge[kPanelWidth];
     const bool whole = p.columns == kPanelWidth;
@@ -145,6 +154,7 @@ HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& sli
   const std::int64_t pairs = pass.rows.pairs();
   const std::int64_t ahead_lines = ceil_div(slice.ahead_bytes / 64, pairs * slice.steps);
   const std::byte* ahead = slice.ahead;
+  const Row row;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);
     float* c = pass.blocks + pass.turn * kBlockFloats;
@@ -156,9 +166,11 @@ HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& sli
     }
     const std::byte* a = pass.rows.at(pair, k);
     if (pass.rows.tiles_in_pair(pair) == 2) {
-      Product<Tiles, 2>(a, slice, pass.backward, ahead, ahead_lines, c, Interleaved<Row>(pass.pending, slice.steps));
+      Product<Tiles, 2>(a, slice, pass.backward, ahead, ahead_lines, c,
+                        Interleaved<Row>(row, pass.pending, slice.steps));
     } else {
-      Product<Tiles, 1>(a, slice, pass.backward, ahead, ahead_lines, c, Interleaved<Row>(pass.pending, slice.steps));
+      Product<Tiles, 1>(a, slice, pass.backward, ahead, ahead_lines, c,
+                        Interleaved<Row>(row, pass.pending, slice.steps));
     }
     pass.pending = next;
     pass.pending.finish = &Finish<Row>;
