@@ -17,10 +17,12 @@ constexpr std::int64_t kMostTokens = 256;
 // Rows that are turned into tiles by the caller alone: below about this much, waking a thread costs more.
 constexpr std::int64_t kPackAloneBytes = 128 << 10;
 
-// Down panels that are worth a slice of their own only when several pairs of rows share it.
-std::int64_t down_k(const AmxBlocking& blocking, std::int64_t tokens, const MlpSpec& spec) {
+// Of the down projection. Slices are worth their sums only when several pairs of rows share one.
+AmxBlocking down_blocking(const AmxBlocking& blocking, std::int64_t tokens, const MlpSpec& spec) {
   const std::int64_t all = ceil_div(spec.d_hidden, kTileK) * kTileK;
-  return tokens > kPairRows ? std::min(blocking.down_k, all) : all;
+  if (tokens <= kPairRows) return {tokens, all, all};
+  const std::int64_t hidden = std::min(blocking.hidden, all);
+  return {tokens, hidden, std::min(blocking.down_k, hidden)};
 }
 
 struct Layout {
@@ -29,19 +31,26 @@ struct Layout {
         hidden{scratch.bytes(strip_bytes(query.tokens, query.spec.d_hidden)), query.tokens,
                ceil_div(query.spec.d_hidden, kTileK)},
         biases(query.packed ? nullptr : scratch.floats(AmxJob::bias_floats(shape))),
-        down_k(cpu::down_k(blocking, query.tokens, query.spec)) {}
+        down(down_blocking(blocking, query.tokens, query.spec)),
+        down_panels(down_split(shape, DType::bf16, query.threads)) {}
 
   AmxStrip x;
   AmxStrip hidden;
   float* biases;
-  std::int64_t down_k;
+  AmxBlocking down;
+  Split down_panels;
 };
 
 struct TaskScratch {
   TaskScratch(Scratch& scratch, const core::Query& query, const Layout& layout)
-      : sums(layout.down_k < query.spec.d_hidden ? scratch.floats(layout.hidden.pairs() * kBlockFloats) : nullptr),
-        own(scratch, query, std::max(query.spec.d_in, layout.down_k)) {}
+      : sums_per_panel(layout.down.hidden < query.spec.d_hidden),
+        sums(layout.down.down_k < query.spec.d_hidden
+                 ? scratch.floats((sums_per_panel ? layout.down_panels.largest() : 1) * layout.hidden.pairs() *
+                                  kBlockFloats)
+                 : nullptr),
+        own(scratch, query, std::max(query.spec.d_in, layout.down.down_k)) {}
 
+  bool sums_per_panel;
   float* sums;
   AmxScratch own;
 };
@@ -84,7 +93,7 @@ void hidden_task(void* context, int index) {
   const TaskScratch task = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
   const Range panels = hidden_part(s, index);
-  const std::int64_t first_down = down_split(s.job.shape, DType::bf16, s.tasks)[index].begin;
+  const std::int64_t first_down = s.layout.down_panels[index].begin;
   const std::byte* ahead = s.job.down.packed() ? s.job.down.address(first_down, 0) : nullptr;
   if (panels.size() > 0) {
     hidden_panels(s.job, s.layout.x, panels.begin, panels.end, s.layout.hidden, 0, ahead, task.own);
@@ -95,13 +104,25 @@ void down_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   const TaskScratch task = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
-  const Range panels = down_split(s.job.shape, DType::bf16, s.tasks)[index];
-  const AmxDown down{
-      0, s.job.spec.d_hidden, s.layout.down_k, task.sums, false, static_cast<std::byte*>(s.args.y), s.args.ldy * 2};
-  down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down, nullptr, task.own);
+  const Range panels = s.layout.down_panels[index];
+  // A chunk of the hidden stays in L2 while all panels are multiplied with it.
+  for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.down.hidden) {
+    const std::int64_t h1 = std::min(h0 + s.layout.down.hidden, s.job.spec.d_hidden);
+    const AmxDown down{h0,
+                       h1,
+                       s.layout.down.down_k,
+                       0,
+                       task.sums,
+                       task.sums_per_panel,
+                       static_cast<std::byte*>(s.args.y),
+                       s.args.ldy * 2};
+    const bool more = h1 < s.job.spec.d_hidden && s.job.down.packed();
+    down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down,
+                more ? s.job.down.address(panels.begin, h1) : nullptr, task.own);
+  }
 }
 
-AmxBlocking default_blocking() { return {kMostTokens, 0, 768}; }
+AmxBlocking default_blocking() { return {kMostTokens, 768, 768}; }
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_columns_bytes(default_blocking(), query); }
 

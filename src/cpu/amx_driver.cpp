@@ -84,7 +84,7 @@ void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std
                    std::int64_t first_unit, const std::byte* ahead, const AmxScratch& own) {
   const std::int64_t width = job.shape.columns_per_hidden_panel;
   const auto bytes = static_cast<std::int64_t>(job.shape.hidden_panel_bytes);
-  AmxPass pass{job.spec, x, own.blocks};
+  AmxPass pass{job.spec, x, own.block};
   for (std::int64_t p = begin; p < end; ++p) {
     const std::byte* next = p + 1 < end ? address(job.hidden, p + 1, 0) : ahead;
     const AmxSlice slice = slice_of(job.hidden, p, 0, job.spec.d_in, next, bytes, own);
@@ -107,7 +107,7 @@ void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std
 
 void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, std::int64_t end, const AmxDown& down,
                  const std::byte* ahead, const AmxScratch& own) {
-  AmxPass pass{job.spec, hidden, own.blocks};
+  AmxPass pass{job.spec, hidden, own.block};
   const std::int64_t sums_step = down.sums_per_panel ? hidden.pairs() * kBlockFloats : 0;
   for (std::int64_t q = begin; q < end; ++q) {
     const std::int64_t column = q * kPanelWidth;
@@ -120,12 +120,12 @@ void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, 
       AmxDownTarget target;
       target.first = k0 == 0;
       target.last = k1 == job.spec.d_hidden;
-      target.sums = down.sums ? down.sums + q * sums_step : nullptr;
+      target.sums = down.sums ? down.sums + (q - begin) * sums_step : nullptr;
       target.y = down.y + column * 2;
       target.row_bytes = down.row_bytes;
       target.columns = std::min(kPanelWidth, job.spec.d_out - column);
       target.bias = job.down_bias + column;
-      job.kernels.down(pass, (k0 - down.h0) / kTileK, slice, target);
+      job.kernels.down(pass, (k0 - down.first_unit) / kTileK, slice, target);
     }
   }
   finish(pass);

@@ -43,11 +43,11 @@ struct AmxJob {
 // What a thread needs beside the rows.
 struct AmxScratch {
   AmxScratch(Scratch& scratch, const core::Query& query, std::int64_t slice_k)
-      : blocks(scratch.floats(2 * kBlockFloats)),
+      : block(scratch.floats(kBlockFloats)),
         last(scratch.bytes(kStepBytes)),
         slice(query.packed ? nullptr : scratch.bytes(panel_bytes(DType::bf16, slice_k, kAmxLanes))) {}
 
-  float* blocks;
+  float* block;
   std::byte* last;   // the incomplete last step of a slice
   std::byte* slice;  // of weights that are not packed
 };
@@ -75,11 +75,12 @@ void pack_strip(const std::byte* x, std::int64_t row_bytes, std::int64_t k, cons
 void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std::int64_t end, const AmxStrip& hidden,
                    std::int64_t first_unit, const std::byte* ahead, const AmxScratch& own);
 
-// Down panels [begin, end) over hidden units [h0, h1), which are the columns of `hidden`, in slices of `down_k`.
-// `sums`: null where one slice is all of the hidden; else blocks of products, [pairs] of them for every panel when
+// Down panels [begin, end) over hidden units [h0, h1), which are columns of `hidden`, in slices of `down_k`. `sums`:
+// null where one slice is all of the hidden; else blocks of products, [pairs] of them for every panel of these when
 // `sums_per_panel`, which [h0, h1) short of the whole needs.
 struct AmxDown {
   std::int64_t h0, h1, down_k;
+  std::int64_t first_unit;  // the hidden unit of the first column of `hidden`
   float* sums;
   bool sums_per_panel;
   std::byte* y;  // element [0, 0]

@@ -72,8 +72,7 @@ struct AmxPending {
 struct AmxPass {
   const MlpSpec& spec;
   AmxStrip rows;
-  float* blocks;  // two of kBlockFloats, used in turn
-  int turn = 0;
+  float* block;           // products of one pair of rows, kBlockFloats
   bool backward = false;  // the direction of k changes with each block, so that its end is still in L1
   AmxPending pending = {};
 };

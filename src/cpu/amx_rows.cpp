@@ -54,6 +54,7 @@ void run_block(const AmxJob& job, const AmxBlocking& blocking, const RunArgs& ar
     const AmxDown down{h0,
                        h1,
                        blocking.down_k,
+                       h0,
                        task.sums,
                        task.sums_per_panel,
                        static_cast<std::byte*>(args.y) + row0 * args.ldy * 2,
