@@ -54,6 +54,26 @@ void Finish(AmxPending& pending) {
   while (pending.rows > 0) row.run(pending);
 }
 
+// Products of a row with those of earlier slices.
+template <class D>
+HWY_INLINE hn::Vec<D> Total(D d, const AmxPending& p, std::int64_t i) {
+  const auto v = hn::Load(d, p.c + i);
+  return p.sums ? hn::Add(v, hn::Load(d, p.sums + i)) : v;
+}
+
+HWY_INLINE void KeepTotal(const AmxPending& p) {
+  const AmxFloat d;
+  for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+    hn::Store(Total(d, p, i), d, p.sums + i);
+  }
+}
+
+HWY_INLINE void NextRow(AmxPending& p) {
+  if (p.sums) p.sums += kPanelWidth;
+  p.c += kPanelWidth;
+  --p.rows;
+}
+
 // One row of the hidden from its products: 16 values when gated, 32 when plain. The hidden is rounded to bf16, so its
 // activation is as precise as that.
 template <class Tiles, Activation kActivation, bool kGated>
@@ -63,51 +83,47 @@ class HiddenRow {
   HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
     auto* to = reinterpret_cast<std::uint16_t*>(p.to);
+    if (!p.to) {
+      KeepTotal(p);
+      return NextRow(p);
+    }
     constexpr std::int64_t kValues = kGated ? kHalf : kPanelWidth;
     for (std::int64_t i = 0; i < kValues; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-      const auto z = hn::Add(hn::Load(d, p.c + i), hn::Load(d, p.bias + i));
+      const auto z = hn::Add(Total(d, p, i), hn::Load(d, p.bias + i));
       if constexpr (kGated) {
-        const auto up = hn::Add(hn::Load(d, p.c + kHalf + i), hn::Load(d, p.bias + kHalf + i));
+        const auto up = hn::Add(Total(d, p, kHalf + i), hn::Load(d, p.bias + kHalf + i));
         Tiles::store_bf16(activation_.gated(d, z, up, p.spec->alpha, p.spec->limit), to + i);
       } else {
         Tiles::store_bf16(activation_.activate(d, z), to + i);
       }
     }
-    p.c += kPanelWidth;
     p.to += 2 * kTileK;
-    --p.rows;
+    NextRow(p);
   }
 
  private:
   CoarseActivation<kActivation, AmxFloat> activation_;
 };
 
-// One row of products of the down projection: added to the sums of earlier slices, and either kept there or, with
-// the bias, rounded into y.
+// One row of y from its products.
 template <class Tiles>
 struct DownRow {
   HWY_INLINE DownRow() = default;
   HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
+    if (!p.to) {
+      KeepTotal(p);
+      return NextRow(p);
+    }
     alignas(64) std::uint16_t edge[kPanelWidth];
     const bool whole = p.columns == kPanelWidth;
     auto* to = whole ? reinterpret_cast<std::uint16_t*>(p.to) : edge;
     for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-      auto v = hn::Load(d, p.c + i);
-      if (p.sums) v = hn::Add(v, hn::Load(d, p.sums + i));
-      if (p.to) {
-        Tiles::store_bf16(hn::Add(v, hn::Load(d, p.bias + i)), to + i);
-      } else {
-        hn::Store(v, d, p.sums + i);
-      }
+      Tiles::store_bf16(hn::Add(Total(d, p, i), hn::Load(d, p.bias + i)), to + i);
     }
-    if (p.to) {
-      if (!whole) std::memcpy(p.to, edge, static_cast<std::size_t>(p.columns) * sizeof(std::uint16_t));
-      p.to += p.row_bytes;
-    }
-    if (p.sums) p.sums += kPanelWidth;
-    p.c += kPanelWidth;
-    --p.rows;
+    if (!whole) std::memcpy(p.to, edge, static_cast<std::size_t>(p.columns) * sizeof(std::uint16_t));
+    p.to += p.row_bytes;
+    NextRow(p);
   }
 };
 
@@ -191,15 +207,26 @@ HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& sli
   }
 }
 
+// The pending work on a pair's products but for where the last slice's go.
+inline AmxPending PendingOf(const AmxPass& pass, const AmxSums& sums, std::int64_t pair) {
+  AmxPending next;
+  next.sums = sums.blocks ? sums.blocks + pair * kBlockFloats : nullptr;
+  if (sums.first && !sums.last) return next;
+  next.rows = pass.rows.rows_in_pair(pair);
+  if (sums.first) next.sums = nullptr;
+  return next;
+}
+
 template <class Tiles, Activation kActivation, bool kGated>
-void HiddenSlice(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target) {
+void HiddenSlice(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxHiddenTarget& target) {
   using Row = HiddenRow<Tiles, kActivation, kGated>;
-  SliceOverRows<Tiles, Row>(pass, 0, slice, [&](std::int64_t pair) HWY_ATTR {
-    AmxPending next;
-    next.rows = pass.rows.rows_in_pair(pair);
-    next.bias = target.bias;
-    next.to = target.hidden.at(pair, target.k_tile) + (target.upper_half ? kTileK : 0);
-    next.spec = &pass.spec;
+  SliceOverRows<Tiles, Row>(pass, k, slice, [&](std::int64_t pair) HWY_ATTR {
+    AmxPending next = PendingOf(pass, target.sums, pair);
+    if (target.sums.last) {
+      next.bias = target.bias;
+      next.to = target.hidden.at(pair, target.k_tile) + (target.upper_half ? kTileK : 0);
+      next.spec = &pass.spec;
+    }
     return next;
   });
 }
@@ -210,23 +237,19 @@ constexpr auto HiddenSliceTable(std::integer_sequence<int, kIndex...>) {
 }
 
 template <class Tiles>
-void Hidden(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target) {
+void Hidden(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxHiddenTarget& target) {
   constexpr auto kAll = std::make_integer_sequence<int, kActivationCount>();
   static constexpr auto kGatedTable = HiddenSliceTable<Tiles, true>(kAll);
   static constexpr auto kPlainTable = HiddenSliceTable<Tiles, false>(kAll);
   const auto index = static_cast<std::size_t>(pass.spec.activation);
-  (pass.spec.gated ? kGatedTable : kPlainTable)[index](pass, slice, target);
+  (pass.spec.gated ? kGatedTable : kPlainTable)[index](pass, k, slice, target);
 }
 
 template <class Tiles>
 void Down(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxDownTarget& target) {
   SliceOverRows<Tiles, DownRow<Tiles>>(pass, k, slice, [&](std::int64_t pair) HWY_ATTR {
-    AmxPending next;
-    next.sums = target.sums ? target.sums + pair * kBlockFloats : nullptr;
-    if (target.first && !target.last) return next;
-    next.rows = pass.rows.rows_in_pair(pair);
-    if (target.first) next.sums = nullptr;
-    if (target.last) {
+    AmxPending next = PendingOf(pass, target.sums, pair);
+    if (target.sums.last) {
       next.to = target.y + pair * kPairRows * target.row_bytes;
       next.row_bytes = target.row_bytes;
       next.columns = target.columns;

@@ -17,41 +17,44 @@ constexpr std::int64_t kMostTokens = 256;
 // Rows that are turned into tiles by the caller alone: below about this much, waking a thread costs more.
 constexpr std::int64_t kPackAloneBytes = 128 << 10;
 
-// Of the down projection. Slices are worth their sums only when several pairs of rows share one.
-AmxBlocking down_blocking(const AmxBlocking& blocking, std::int64_t tokens, const MlpSpec& spec) {
+// What is done of it: slices are worth their sums only when several pairs of rows share one.
+AmxBlocking blocking_of(const AmxBlocking& most, std::int64_t tokens, const MlpSpec& spec) {
+  const std::int64_t x = ceil_div(spec.d_in, kTileK) * kTileK;
   const std::int64_t all = ceil_div(spec.d_hidden, kTileK) * kTileK;
-  if (tokens <= kPairRows) return {tokens, all, all};
-  const std::int64_t hidden = std::min(blocking.hidden, all);
-  return {tokens, hidden, std::min(blocking.down_k, hidden)};
+  if (tokens <= kPairRows) return {tokens, all, all, x};
+  const std::int64_t hidden = std::min(most.hidden, all);
+  return {tokens, hidden, std::min(most.down_k, hidden), std::min(most.up_k, x)};
 }
 
 struct Layout {
-  Layout(Scratch& scratch, const AmxBlocking& blocking, const core::Query& query, const PackedShape& shape)
+  Layout(Scratch& scratch, const AmxBlocking& most, const core::Query& query, const PackedShape& shape)
       : x{scratch.bytes(strip_bytes(query.tokens, query.spec.d_in)), query.tokens, ceil_div(query.spec.d_in, kTileK)},
         hidden{scratch.bytes(strip_bytes(query.tokens, query.spec.d_hidden)), query.tokens,
                ceil_div(query.spec.d_hidden, kTileK)},
         biases(query.packed ? nullptr : scratch.floats(AmxJob::bias_floats(shape))),
-        down(down_blocking(blocking, query.tokens, query.spec)),
+        blocking(blocking_of(most, query.tokens, query.spec)),
         down_panels(down_split(shape, DType::bf16, query.threads)) {}
 
   AmxStrip x;
   AmxStrip hidden;
   float* biases;
-  AmxBlocking down;
+  AmxBlocking blocking;
   Split down_panels;
 };
 
 struct TaskScratch {
   TaskScratch(Scratch& scratch, const core::Query& query, const Layout& layout)
-      : sums_per_panel(layout.down.hidden < query.spec.d_hidden),
-        sums(layout.down.down_k < query.spec.d_hidden
+      : sums_per_panel(layout.blocking.hidden < query.spec.d_hidden),
+        sums(layout.blocking.down_k < query.spec.d_hidden
                  ? scratch.floats((sums_per_panel ? layout.down_panels.largest() : 1) * layout.hidden.pairs() *
                                   kBlockFloats)
                  : nullptr),
-        own(scratch, query, std::max(query.spec.d_in, layout.down.down_k)) {}
+        up_sums(layout.blocking.up_k < query.spec.d_in ? scratch.floats(layout.x.pairs() * kBlockFloats) : nullptr),
+        own(scratch, query, std::max(layout.blocking.up_k, layout.blocking.down_k)) {}
 
   bool sums_per_panel;
   float* sums;
+  float* up_sums;
   AmxScratch own;
 };
 
@@ -96,7 +99,8 @@ void hidden_task(void* context, int index) {
   const std::int64_t first_down = s.layout.down_panels[index].begin;
   const std::byte* ahead = s.job.down.packed() ? s.job.down.address(first_down, 0) : nullptr;
   if (panels.size() > 0) {
-    hidden_panels(s.job, s.layout.x, panels.begin, panels.end, s.layout.hidden, 0, ahead, task.own);
+    hidden_panels(s.job, s.layout.x, panels.begin, panels.end, s.layout.hidden,
+                  {s.layout.blocking.up_k, 0, task.up_sums}, ahead, task.own);
   }
 }
 
@@ -106,11 +110,11 @@ void down_task(void* context, int index) {
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
   const Range panels = s.layout.down_panels[index];
   // A chunk of the hidden stays in L2 while all panels are multiplied with it.
-  for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.down.hidden) {
-    const std::int64_t h1 = std::min(h0 + s.layout.down.hidden, s.job.spec.d_hidden);
+  for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.blocking.hidden) {
+    const std::int64_t h1 = std::min(h0 + s.layout.blocking.hidden, s.job.spec.d_hidden);
     const AmxDown down{h0,
                        h1,
-                       s.layout.down.down_k,
+                       s.layout.blocking.down_k,
                        0,
                        task.sums,
                        task.sums_per_panel,
@@ -122,7 +126,7 @@ void down_task(void* context, int index) {
   }
 }
 
-AmxBlocking default_blocking() { return {kMostTokens, 768, 768}; }
+AmxBlocking default_blocking() { return {kMostTokens, 768, 768, 768}; }
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_columns_bytes(default_blocking(), query); }
 

@@ -81,20 +81,27 @@ void pack_strip(const std::byte* x, std::int64_t row_bytes, std::int64_t k, cons
 }
 
 void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std::int64_t end, const AmxStrip& hidden,
-                   std::int64_t first_unit, const std::byte* ahead, const AmxScratch& own) {
+                   const AmxUp& up, const std::byte* ahead, const AmxScratch& own) {
   const std::int64_t width = job.shape.columns_per_hidden_panel;
-  const auto bytes = static_cast<std::int64_t>(job.shape.hidden_panel_bytes);
+  const std::int64_t d_in = job.spec.d_in;
   AmxPass pass{job.spec, x, own.block};
   for (std::int64_t p = begin; p < end; ++p) {
-    const std::byte* next = p + 1 < end ? address(job.hidden, p + 1, 0) : ahead;
-    const AmxSlice slice = slice_of(job.hidden, p, 0, job.spec.d_in, next, bytes, own);
-    const std::int64_t unit = p * width - first_unit;
-    job.kernels.hidden(pass, slice, {hidden, unit / kTileK, unit % kTileK != 0, job.hidden_bias + p * kPanelWidth});
+    const std::int64_t unit = p * width - up.first_unit;
+    for (std::int64_t k0 = 0; k0 < d_in; k0 += up.up_k) {
+      const std::int64_t k1 = std::min(k0 + up.up_k, d_in);
+      const std::byte* next = k1 < d_in     ? address(job.hidden, p, k1)
+                              : p + 1 < end ? address(job.hidden, p + 1, 0)
+                                            : ahead;
+      const AmxSlice slice = slice_of(job.hidden, p, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
+      const AmxSums sums{up.sums, k0 == 0, k1 == d_in};
+      job.kernels.hidden(pass, k0 / kTileK, slice,
+                         {sums, hidden, unit / kTileK, unit % kTileK != 0, job.hidden_bias + p * kPanelWidth});
+    }
   }
   finish(pass);
   // Columns of the last tile that are no hidden units: an infinite x times their zero weights gave NaN, and so would
   // NaN times the zero weights of the down projection.
-  const std::int64_t units = std::min(end * width, job.spec.d_hidden) - first_unit;
+  const std::int64_t units = std::min(end * width, job.spec.d_hidden) - up.first_unit;
   if (const std::int64_t filled = units % kTileK; filled != 0) {
     for (std::int64_t pair = 0; pair < hidden.pairs(); ++pair) {
       std::byte* to = hidden.at(pair, units / kTileK) + 2 * filled;
@@ -118,9 +125,7 @@ void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, 
                                             : ahead;
       const AmxSlice slice = slice_of(job.down, q, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
       AmxDownTarget target;
-      target.first = k0 == 0;
-      target.last = k1 == job.spec.d_hidden;
-      target.sums = down.sums ? down.sums + (q - begin) * sums_step : nullptr;
+      target.sums = {down.sums ? down.sums + (q - begin) * sums_step : nullptr, k0 == 0, k1 == job.spec.d_hidden};
       target.y = down.y + column * 2;
       target.row_bytes = down.row_bytes;
       target.columns = std::min(kPanelWidth, job.spec.d_out - column);

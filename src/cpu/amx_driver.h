@@ -18,6 +18,7 @@ struct AmxBlocking {
   std::int64_t rows;    // most rows of a block; a multiple of 32
   std::int64_t hidden;  // hidden units computed before they are multiplied on; a multiple of 32
   std::int64_t down_k;  // hidden units of one slice of the down projection; a multiple of 32
+  std::int64_t up_k;    // elements of one slice of x; a multiple of 32
 };
 
 // What a run works with, resolved once.
@@ -70,10 +71,16 @@ class AmxTileScope {
 void pack_strip(const std::byte* x, std::int64_t row_bytes, std::int64_t k, const AmxStrip& strip, std::int64_t begin,
                 std::int64_t end);
 
-// Hidden panels [begin, end) for the rows of `x`, into `hidden`, whose first column is hidden unit `first_unit`.
-// `begin` is even when gated. `ahead`: weights that are used next, null for none.
+// Hidden panels [begin, end) for the rows of `x`, in slices of `up_k`, into `hidden`, whose first column is hidden
+// unit `first_unit`. `begin` is even when gated. `sums`: blocks of products, [pairs] of them; null where one slice is
+// all of x. `ahead`: weights that are used next, null for none.
+struct AmxUp {
+  std::int64_t up_k;
+  std::int64_t first_unit;
+  float* sums;
+};
 void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std::int64_t end, const AmxStrip& hidden,
-                   std::int64_t first_unit, const std::byte* ahead, const AmxScratch& own);
+                   const AmxUp& up, const std::byte* ahead, const AmxScratch& own);
 
 // Down panels [begin, end) over hidden units [h0, h1), which are columns of `hidden`, in slices of `down_k`. `sums`:
 // null where one slice is all of the hidden; else blocks of products, [pairs] of them for every panel of these when

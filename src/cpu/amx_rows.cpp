@@ -28,12 +28,16 @@ struct TaskScratch {
         sums_per_panel(blocking.hidden < query.spec.d_hidden),
         sums(scratch.floats((sums_per_panel ? shape.down_panels : 1) * ceil_div(blocks.largest(), kPairRows) *
                             kBlockFloats)),
-        own(scratch, query, std::max(query.spec.d_in, std::min(blocking.down_k, query.spec.d_hidden))) {}
+        up_sums(blocking.up_k < query.spec.d_in ? scratch.floats(ceil_div(blocks.largest(), kPairRows) * kBlockFloats)
+                                                : nullptr),
+        own(scratch, query,
+            std::max(std::min(blocking.up_k, query.spec.d_in), std::min(blocking.down_k, query.spec.d_hidden))) {}
 
   std::byte* x;
   std::byte* hidden;
   bool sums_per_panel;
   float* sums;
+  float* up_sums;
   AmxScratch own;
 };
 
@@ -50,7 +54,8 @@ void run_block(const AmxJob& job, const AmxBlocking& blocking, const RunArgs& ar
   for (std::int64_t h0 = 0; h0 < spec.d_hidden; h0 += blocking.hidden) {
     const std::int64_t h1 = std::min(h0 + blocking.hidden, spec.d_hidden);
     const AmxStrip hidden{task.hidden, rows, ceil_div(h1 - h0, kTileK)};
-    hidden_panels(job, x, h0 / width, ceil_div(h1, width), hidden, h0, ahead(job.down, 0, h0), task.own);
+    hidden_panels(job, x, h0 / width, ceil_div(h1, width), hidden, {blocking.up_k, h0, task.up_sums},
+                  ahead(job.down, 0, h0), task.own);
     const AmxDown down{h0,
                        h1,
                        blocking.down_k,
@@ -69,7 +74,7 @@ AmxBlocking default_blocking(const core::Query& query) {
   // x of a block in half of L2. Fewer rows use each weight too seldom, more gain nothing.
   const auto by_cache = static_cast<std::int64_t>(query.device.l2_bytes / 2) / (2 * query.spec.d_in);
   const std::int64_t rows = std::clamp<std::int64_t>(by_cache / kPairRows * kPairRows, 64, 256);
-  return {rows, 768, 768};
+  return {rows, 768, 768, 768};
 }
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_rows_bytes(default_blocking(query), query); }

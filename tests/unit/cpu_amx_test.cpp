@@ -150,7 +150,8 @@ class AmxDrivers : public testing::TestWithParam<bool> {
 };
 
 TEST_P(AmxDrivers, AreExactForAnyShapeBlockingAndNumberOfThreads) {
-  constexpr AmxBlocking kBlockings[] = {{32, 32, 32}, {64, 96, 64}, {256, 768, 768}, {64, 64, 32}, {96, 1024, 64}};
+  constexpr AmxBlocking kBlockings[] = {
+      {32, 32, 32, 64}, {64, 96, 64, 32}, {256, 768, 768, 768}, {64, 64, 32, 96}, {96, 1024, 64, 32}};
   struct Shape {
     std::int64_t d_in, d_hidden, d_out;
   };
@@ -201,7 +202,7 @@ TEST(AmxDriver, PaddingDoesNotMeetAnInfiniteInput) {
     std::fill(problem.up.begin(), problem.up.end(), core::float_to_bf16(1));
     problem.x[0] = core::float_to_bf16(std::numeric_limits<float>::infinity());
     for (const Case::Driver driver : {Case::Driver::rows, Case::Driver::columns}) {
-      const std::vector<std::uint16_t> y = problem.run(driver, {32, 32, 32}, true, *pool);
+      const std::vector<std::uint16_t> y = problem.run(driver, {32, 32, 32, 32}, true, *pool);
       for (std::int64_t o = 0; o < spec.d_out; ++o) {
         float want = 0;
         for (std::int64_t h = 0; h < d_hidden; ++h) {
