@@ -1,6 +1,7 @@
 // The products of the AMX kernels, 2 x 2 tiles at a time, with the vector work of one block (activation, sums,
 // rounding) done between the tile instructions of the next: both then run side by side. Included under a Highway
-// target by amx_kernels.cpp, with the tile instructions as `Tiles`; tests include it with a model of them.
+// target with `Tiles`, which has the product of a block and how vectors are stored: by amx_kernels.cpp, by
+// dot_kernels.cpp, and by tests with a model of the tile instructions.
 
 #if defined(FUSEDMLP_CPU_AMX_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FUSEDMLP_CPU_AMX_BLOCK_INL_H_
@@ -196,9 +197,9 @@ HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& sli
     next.c = c;
     const std::byte* a = pass.rows.at(pair, k);
     if (pass.rows.tiles_in_pair(pair) == 2) {
-      Product<Tiles, 2>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
+      Tiles::template product<2>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
     } else {
-      Product<Tiles, 1>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
+      Tiles::template product<1>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
     }
     pass.pending = next;
     pass.pending.finish = &Finish<Row>;

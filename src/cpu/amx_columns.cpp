@@ -130,22 +130,24 @@ AmxBlocking default_blocking() { return {kMostTokens, 768, 768, 768}; }
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_columns_bytes(default_blocking(), query); }
 
+template <const AmxKernels& (*kKernels)()>
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
   const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
-  run_amx_columns(amx_kernels(), default_blocking(), query, problem, args);
+  run_amx_columns(kKernels(), default_blocking(), query, problem, args);
   return {};
 }
 
+template <std::string (*kUnsupported)(const core::Query&)>
 std::string unsupported(const core::Query& query) {
   if (query.tokens > kMostTokens) {
     return core::format("for at most {} tokens: the hidden would leave the caches", kMostTokens);
   }
-  return unsupported_amx(query);
+  return kUnsupported(query);
 }
 
-core::Prediction predict(const core::Query& query) {
+core::Prediction predict(const core::Query& query, double efficiency) {
   const int threads = core::usable_threads(query.device, query.threads);
-  return amx_prediction(query, threads, static_cast<double>(query.tokens) / threads, 1, 2);
+  return amx_prediction(query, efficiency, threads, static_cast<double>(query.tokens) / threads, 1, 2);
 }
 
 }  // namespace
@@ -178,13 +180,20 @@ void run_amx_columns(const AmxKernels& kernels, const AmxBlocking& blocking, con
 }
 
 const core::KernelEntry& amx_columns_kernel() {
-  static const core::KernelEntry entry{"cpu.amx_columns",
-                                       "AMX: all rows at once, threads divide the hidden's and the output's columns",
-                                       &panel_layout(),
-                                       &unsupported,
-                                       &workspace_bytes,
-                                       &predict,
-                                       &run};
+  static const core::KernelEntry entry{
+      "cpu.amx_columns", "AMX: all rows at once, threads divide the hidden's and the output's columns",
+      &panel_layout(),   &unsupported<&unsupported_amx>,
+      &workspace_bytes,  [](const core::Query& query) { return predict(query, kAmxEfficiency); },
+      &run<&amx_kernels>};
+  return entry;
+}
+
+const core::KernelEntry& dot_columns_kernel() {
+  static const core::KernelEntry entry{
+      "cpu.dot_columns", "AVX512-BF16: all rows at once, threads divide the hidden's and the output's columns",
+      &panel_layout(),   &unsupported<&unsupported_dot>,
+      &workspace_bytes,  [](const core::Query& query) { return predict(query, kDotEfficiency); },
+      &run<&dot_kernels>};
   return entry;
 }
 

@@ -8,10 +8,6 @@
 namespace fusedmlp::cpu {
 namespace {
 
-// Share of the tile rate that whole MLPs of 256 rows a block reach: 52 % of 4.42 TFLOP/s on two cores of a 2.1 GHz
-// Xeon with 2 MiB of L2 (GeGLU 768x3072, 1024 tokens, the best of repeated runs on a shared host).
-constexpr double kAmxEfficiency = 0.52;
-
 // k in [k0, k1) of a panel as steps of tiles. `next` is used after it.
 AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0, std::int64_t k1,
                   const std::byte* next, std::int64_t next_bytes, const AmxScratch& own) {
@@ -145,15 +141,23 @@ std::string unsupported_amx(const core::Query& query) {
   return {};
 }
 
-core::Prediction amx_prediction(const core::Query& query, int threads, double rows, double reads, int regions) {
+std::string unsupported_dot(const core::Query& query) {
+  if (query.spec.dtype != DType::bf16) return "bf16 only: products of pairs of bf16";
+  if (query.device.isa != Isa::avx512 || query.device.tile_flops_per_core[static_cast<int>(DType::bf16)] == 0) {
+    return "needs AVX512-BF16, and is for CPUs without AMX";
+  }
+  return {};
+}
+
+core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads,
+                                int regions) {
   const double per_row = flops(query.spec, 1);
   const double rate = query.device.tile_flops_per_core[static_cast<int>(query.spec.dtype)];
   // Panels made on the fly are made by vector code.
   const double unpacked =
       query.packed ? 0 : kUnpackedPenaltyRows * per_row / core::peak_flops(query.device, query.spec.dtype, 1);
-  const double compute =
-      std::max(rows, static_cast<double>(kTileHeight) / threads) * per_row / rate / kAmxEfficiency +
-      reads / threads * unpacked;
+  const double compute = std::max(rows, static_cast<double>(kTileHeight) / threads) * per_row / rate / efficiency +
+                         reads / threads * unpacked;
   const double streamed = core::weight_bytes(query.spec);
   const double memory = reads * streamed / core::read_bandwidth(query.device, streamed, threads);
   const double overhead = threads > 1 ? regions * query.device.launch_seconds : 0.0;

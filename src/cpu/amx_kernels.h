@@ -119,4 +119,7 @@ inline void finish(AmxPass& pass) {
 // The CPU must be of Isa::amx before anything of it is called.
 const AmxKernels& amx_kernels();
 
+// The same by AVX512-BF16's products of pairs, which the CPU must have.
+const AmxKernels& dot_kernels();
+
 }  // namespace fusedmlp::cpu

@@ -79,20 +79,21 @@ AmxBlocking default_blocking(const core::Query& query) {
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_rows_bytes(default_blocking(query), query); }
 
+template <const AmxKernels& (*kKernels)()>
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
   const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
-  run_amx_rows(amx_kernels(), default_blocking(query), query, problem, args);
+  run_amx_rows(kKernels(), default_blocking(query), query, problem, args);
   return {};
 }
 
-core::Prediction predict(const core::Query& query) {
+core::Prediction predict(const core::Query& query, double efficiency) {
   const AmxBlocking blocking = default_blocking(query);
   const RowBlocks blocks = blocks_of(query.tokens, query.spec.d_in, query.threads, blocking);
   const int threads = core::usable_threads(query.device, blocks.tasks);
   // The slowest thread's share of the rows decides.
   const double rounds = static_cast<double>(ceil_div(blocks.count(), threads));
   const double rows = std::min(rounds * static_cast<double>(blocks.largest()), static_cast<double>(query.tokens));
-  return amx_prediction(query, threads, rows, rounds * threads, 1);
+  return amx_prediction(query, efficiency, threads, rows, rounds * threads, 1);
 }
 
 }  // namespace
@@ -144,13 +145,20 @@ void run_amx_rows(const AmxKernels& kernels, const AmxBlocking& blocking, const 
 }
 
 const core::KernelEntry& amx_rows_kernel() {
-  static const core::KernelEntry entry{"cpu.amx_rows",
-                                       "AMX: row blocks through both products, hidden in L2 as tiles",
-                                       &panel_layout(),
-                                       &unsupported_amx,
-                                       &workspace_bytes,
-                                       &predict,
-                                       &run};
+  static const core::KernelEntry entry{
+      "cpu.amx_rows",    "AMX: row blocks through both products, hidden in L2 as tiles",
+      &panel_layout(),   &unsupported_amx,
+      &workspace_bytes,  [](const core::Query& query) { return predict(query, kAmxEfficiency); },
+      &run<&amx_kernels>};
+  return entry;
+}
+
+const core::KernelEntry& dot_rows_kernel() {
+  static const core::KernelEntry entry{
+      "cpu.dot_rows",    "AVX512-BF16: row blocks through both products, hidden in L2 as tiles",
+      &panel_layout(),   &unsupported_dot,
+      &workspace_bytes,  [](const core::Query& query) { return predict(query, kDotEfficiency); },
+      &run<&dot_kernels>};
   return entry;
 }
 
