@@ -126,14 +126,14 @@ void down_task(void* context, int index) {
   }
 }
 
-AmxBlocking default_blocking() { return {kMostTokens, 768, 768, 768}; }
+AmxBlocking default_blocking(const core::Query& query) { return {kMostTokens, 768, 768, amx_up_k(query.spec)}; }
 
-std::size_t workspace_bytes(const core::Query& query) { return amx_columns_bytes(default_blocking(), query); }
+std::size_t workspace_bytes(const core::Query& query) { return amx_columns_bytes(default_blocking(query), query); }
 
 template <const AmxKernels& (*kKernels)()>
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
   const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
-  run_amx_columns(kKernels(), default_blocking(), query, problem, args);
+  run_amx_columns(kKernels(), default_blocking(query), query, problem, args);
   return {};
 }
 

@@ -74,7 +74,7 @@ AmxBlocking default_blocking(const core::Query& query) {
   // x of a block in half of L2. Fewer rows use each weight too seldom, more gain nothing.
   const auto by_cache = static_cast<std::int64_t>(query.device.l2_bytes / 2) / (2 * query.spec.d_in);
   const std::int64_t rows = std::clamp<std::int64_t>(by_cache / kPairRows * kPairRows, 64, 256);
-  return {rows, 768, 768, 768};
+  return {rows, 768, 768, amx_up_k(query.spec)};
 }
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_rows_bytes(default_blocking(query), query); }

@@ -287,7 +287,7 @@ TEST_F(AmxDispatch, PairProductsAreTakenWhereTheyAreFaster) {
     const core::Query query{spec, 1024, device, 2, true};
     // cpu.rows cannot predict here: its tables are made by code of that instruction set.
     const double widened = core::compute_seconds(spec, 1024, device, 2) / kProductEfficiency;
-    EXPECT_EQ(dot_rows_kernel().predict(query).seconds < widened, rate > 180e9) << rate;
+    EXPECT_EQ(dot_rows_kernel().predict(query).seconds<widened, rate> 180e9) << rate;
   }
 }
 
