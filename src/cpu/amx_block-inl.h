@@ -29,11 +29,6 @@ using AmxFloat = hn::CappedTag<float, 16>;
 inline constexpr std::int64_t kHalf = kPanelWidth / 2;
 inline constexpr std::int64_t kLineBytes = 64;
 
-// From so many bytes a step on (64 rows and fewer), prefetches of every line occupy the fill buffers that the tiles'
-// own loads need, while the hardware's prefetching brings the lines between: 64 tokens of 768x3072 took 6 to 8 % less
-// time with a line in four, on a host at rest. 128 tokens took 5 % more, and weights from beyond L3 up to 25 %.
-inline constexpr std::int64_t kManyAhead = 16 * kLineBytes;
-
 // Vector work on rows of a pending block, a few at each step of the next one.
 template <class Row>
 class Interleaved {
@@ -129,11 +124,10 @@ struct DownRow {
   }
 };
 
-// Lines of a slice's `ahead` that are drawn in at each step.
+// What is drawn into L2 during a slice: `bytes` at each step, whole lines.
 struct Ahead {
   const std::byte* at;
-  std::int64_t bytes;   // a step
-  std::int64_t stride;  // of the lines that are asked for
+  std::int64_t bytes;
 };
 
 // c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `row_work` between.
@@ -166,7 +160,7 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
       Tiles::template multiply<2, 5, 6>();
       Tiles::template multiply<3, 5, 7>();
     }
-    for (std::int64_t i = 0; i < ahead.bytes; i += ahead.stride) Tiles::prefetch(ahead.at + i);
+    for (std::int64_t i = 0; i < ahead.bytes; i += kLineBytes) Tiles::prefetch(ahead.at + i);
     ahead.at += ahead.bytes;
     if (const std::int64_t left = last - s; left < kLastSteps) {
       const std::byte* line = reinterpret_cast<const std::byte*>(c) + left * kQuarter;
@@ -189,8 +183,7 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
 template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
-  Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes, kLineBytes};
-  if (slice.sparse && ahead.bytes >= kManyAhead) ahead.stride = 4 * kLineBytes;
+  Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes};
   const Row row;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);

@@ -8,12 +8,9 @@
 namespace fusedmlp::cpu {
 namespace {
 
-// Weights up to this size are taken to be in L3 when they are used.
-constexpr double kStaysInL3 = 32 << 20;
-
 // k in [k0, k1) of a panel as steps of tiles. `next` is used after it.
 AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0, std::int64_t k1,
-                  const std::byte* next, std::int64_t next_bytes, bool sparse, const AmxScratch& own) {
+                  const std::byte* next, std::int64_t next_bytes, const AmxScratch& own) {
   AmxSlice slice;
   slice.weights = static_cast<const std::byte*>(source.get(panel, k0, k1, own.slice));
   slice.steps = ceil_div(k1 - k0, kTileK);
@@ -26,7 +23,6 @@ AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0
   }
   slice.ahead = next;
   slice.ahead_bytes = next ? next_bytes : 0;
-  slice.sparse = sparse;
   return slice;
 }
 
@@ -40,7 +36,6 @@ AmxJob::AmxJob(const core::Problem& problem, const AmxKernels& table)
     : kernels(table),
       spec(problem.spec),
       shape(spec, kAmxLanes),
-      sparse_ahead(core::weight_bytes(spec) <= kStaysInL3),
       hidden_weights(core::resolve(spec, problem.weights)),
       hidden(PanelSource::hidden(spec, hidden_weights, problem.packed, shape, kAmxLanes)),
       down(PanelSource::down(spec, problem.weights.down, problem.packed, shape, kAmxLanes)) {}
@@ -93,8 +88,7 @@ void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std
       const std::byte* next = k1 < d_in     ? address(job.hidden, p, k1)
                               : p + 1 < end ? address(job.hidden, p + 1, 0)
                                             : ahead;
-      const AmxSlice slice =
-          slice_of(job.hidden, p, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, job.sparse_ahead, own);
+      const AmxSlice slice = slice_of(job.hidden, p, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
       const AmxSums sums{up.sums, k0 == 0, k1 == d_in};
       job.kernels.hidden(pass, k0 / kTileK, slice,
                          {sums, hidden, unit / kTileK, unit % kTileK != 0, job.hidden_bias + p * kPanelWidth});
@@ -125,7 +119,7 @@ void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, 
       const std::byte* next = k1 < down.h1  ? address(job.down, q, k1)
                               : q + 1 < end ? address(job.down, q + 1, down.h0)
                                             : ahead;
-      const AmxSlice slice = slice_of(job.down, q, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, job.sparse_ahead, own);
+      const AmxSlice slice = slice_of(job.down, q, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
       AmxDownTarget target;
       target.sums = {down.sums ? down.sums + (q - begin) * sums_step : nullptr, k0 == 0, k1 == job.spec.d_hidden};
       target.y = down.y + column * 2;

@@ -38,7 +38,6 @@ struct AmxJob {
   const AmxKernels& kernels;
   const MlpSpec& spec;
   PackedShape shape;
-  bool sparse_ahead;  // weights that a server's L3 holds
   core::HiddenWeights hidden_weights;
   PanelSource hidden;
   PanelSource down;

@@ -53,7 +53,6 @@ struct AmxSlice {
   std::int64_t steps;
   const std::byte* ahead;  // what is multiplied next, drawn into L2 meanwhile; null: nothing
   std::int64_t ahead_bytes;
-  bool sparse;  // a line in four is asked for where they are many a step
 };
 
 // Products whose second half, vector work, is done while the next products are computed.
