@@ -264,8 +264,10 @@ def _limit(spec: str, tokens: int, rates: dict[str, Any]) -> tuple[float, str]:
     for name in ("l3", "l2"):
         if weights <= rates[f"{name}_bytes"]:
             level = name
+    # On a machine with AMX its products, of random operands without loads.
+    rate = rates.get(f"tile_flops_{fields['dtype']}", rates[f"flops_{fields['dtype']}"])
     times = {
-        "arithmetic": flops / rates[f"flops_{fields['dtype']}"],
+        "arithmetic": flops / rate,
         level: (weights + element * tokens * (d_in + d_out)) / rates[f"{level}_bandwidth"],
     }
     by = max(times, key=times.get)

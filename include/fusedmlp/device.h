@@ -50,7 +50,7 @@ struct DeviceInfo {
   std::size_t l2_bytes = 0;
   std::size_t l3_bytes = 0;                      // all of it; 0 on a GPU
   double flops_per_core[kDTypeCount] = {};       // by storage dtype, multiply-add = 2; CPU: of vector instructions
-  double tile_flops_per_core[kDTypeCount] = {};  // CPU: of AMX on random numbers; 0 where it has no such products
+  double tile_flops_per_core[kDTypeCount] = {};  // CPU: of AMX on random numbers, of AVX512-BF16; 0 without
   double l2_bandwidth_per_core = 0;
   double l3_bandwidth_per_core = 0;
   double l3_bandwidth = 0;  // all cores

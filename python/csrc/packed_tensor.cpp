@@ -1,5 +1,6 @@
 #include "packed_tensor.h"
 
+#include <sys/mman.h>
 #include <torch/csrc/stable/c/shim.h>
 
 #include <atomic>
@@ -49,6 +50,16 @@ std::int64_t version_of(const Tensor& tensor) {
   return torch::stable::detail::to<std::int64_t>(query("aten::_version", tensor));
 }
 
+// Weights are read from end to end at every call, and PyTorch allocates in small pages. A wish: refusal costs speed
+// only.
+void advise_huge_pages(unsigned char* data, std::size_t bytes) {
+  constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
+  if (first < last) madvise(data + (first - begin), last - first, MADV_HUGEPAGE);
+}
+
 void mark(PackedHeader& header) { std::atomic_ref(header.stale).store(1, std::memory_order_relaxed); }
 
 bool made_from(const PackedHeader& header, const Operands& operands, const Problem& problem) {
@@ -75,6 +86,7 @@ Tensor make_packed(const Operands& operands, const Problem& problem) {
   auto* base = static_cast<unsigned char*>(tensor.data_ptr());
   if (reinterpret_cast<std::uintptr_t>(base) % 64 != 0)
     fail("packed", "PyTorch gave memory that is not 64-byte aligned");
+  advise_huge_pages(base, static_cast<std::size_t>(bytes));
 
   PackedHeader header;
   std::memset(&header, 0, sizeof header);

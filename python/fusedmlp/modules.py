@@ -36,12 +36,13 @@ _mlp_packed_eager = _mlp_packed._op
 _mlp_prepared_eager = torch.ops.fusedmlp._mlp_prepared.default._op
 _prepare = torch.ops.fusedmlp._prepare.default
 _release = torch.ops.fusedmlp._release.default
+_compiling = torch.compiler.is_compiling
+_grad_enabled = torch.is_grad_enabled
 _functorch_active = torch._C._are_functorch_transforms_active
 _autocast_active = torch._C._is_any_autocast_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 _tracing_state = torch._C._get_tracing_state
-_new_tuple = tuple.__new__  # a NamedTuple without its Python-level constructor
 
 
 @dataclass(frozen=True)
@@ -156,24 +157,24 @@ def _needs_grad(tensors: MlpTensors, x: Tensor) -> bool:
     return False
 
 
-def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Tensor) -> Tensor:
-    """The MLP of `tensors` on x [..., d_in] -> [..., d_out].
+def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
+    """The MLP of `tensors`, MlpTensors or a tuple in that order, on x [..., d_in] -> [..., d_out].
 
     Without gradients on the CPU it uses, and where needed makes, the packed copy `_fusedmlp_packed_<slot>` of
     `owner` (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
     """
-    if torch.compiler.is_compiling():
+    if _compiling():
         return _run_traced(owner, slot, form, tensors, x)
     packed, prepared = None, False
     if not (
-        (torch.is_grad_enabled() and _needs_grad(tensors, x))
+        (_grad_enabled() and _needs_grad(tensors, x))
         or _functorch_active()
         or forward_ad._current_level >= 0
     ):
         packs = owner.__dict__.get(_STORE)
         pack = None if packs is None else packs.get(slot)
         if pack is None or pack.form is not form or pack.stale.value:
-            packed = _repack(owner, slot, form, tensors, x)
+            packed = _repack(owner, slot, form, MlpTensors._make(tensors), x)
         else:
             packed = pack.packed
             prepared = pack.serves(tensors, x)
@@ -415,10 +416,7 @@ class FusedMLP(nn.Module):
             w_gate = b_gate = None
         else:
             w_gate, b_gate = gate._parameters["weight"], gate._parameters["bias"]
-        tensors = _new_tuple(
-            MlpTensors,
-            (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"]),
-        )
+        tensors = (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"])
         return run_fused(self, "mlp", self.form, tensors, x)
 
     def _layer_by_layer(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "cli/command.h"
+#include "cli/read_floor.h"
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "core/measure_entries.h"
@@ -26,6 +27,7 @@ struct Case {
   std::int64_t tokens;
   core::Prediction limit;
   const std::vector<core::EntryTimes>& entries;
+  const std::optional<core::EntryTimes>& floor;  // of reading the weights alone
 
   // The reference's time, if it was measured.
   std::optional<double> baseline() const {
@@ -60,6 +62,17 @@ void print_case(const Case& c) {
           baseline ? core::format("{:.2f}", *baseline / median) : "-",
           format_seconds(e.candidate.prediction.seconds));
   }
+  if (c.floor) {
+    print("  reading the weights alone, in turn with these: median {}, best {} ({:.2f} GB/s)",
+          format_seconds(c.floor->median()), format_seconds(c.floor->best()),
+          core::weight_bytes(c.spec) / c.floor->median() * 1e-9);
+    for (const core::EntryTimes& e : c.entries) {
+      if (e.candidate.chosen && e.skipped.empty()) {
+        print("; {} reads at {:.1f}% of that", e.candidate.entry->name, 100 * c.floor->median() / e.median());
+      }
+    }
+    print("\n");
+  }
   print("\n");
 }
 
@@ -71,6 +84,7 @@ void put_case(JsonWriter& json, const Case& c) {
   put(json, "weight_bytes", core::weight_bytes(c.spec));
   put(json, "limit_us", c.limit.seconds * 1e6);
   put(json, "limit_bound", core::to_string(c.limit.bound));
+  if (c.floor) put(json, "weights_read_us", c.floor->median() * 1e6);
   json.Key("entries");
   json.StartArray();
   for (const core::EntryTimes& e : c.entries) {
@@ -88,6 +102,7 @@ void put_case(JsonWriter& json, const Case& c) {
       put(json, "gflops", flops(c.spec, c.tokens) / median * 1e-9);
       put(json, "weight_gb_per_s", core::weight_bytes(c.spec) / median * 1e-9);
       put(json, "share_of_limit", c.limit.seconds / median);
+      if (c.floor) put(json, "share_of_weights_read", c.floor->median() / median);
       put(json, "speedup_over_reference", c.baseline() ? *c.baseline() / median : kNone);
       put(json, "predicted_us", e.candidate.prediction.seconds * 1e6);
     }
@@ -97,11 +112,20 @@ void put_case(JsonWriter& json, const Case& c) {
   json.EndObject();
 }
 
+// Takes the floor out of the times, if it is among them.
+std::optional<core::EntryTimes> take_floor(std::vector<core::EntryTimes>& entries) {
+  if (entries.empty() || entries.front().candidate.entry != &read_floor()) return std::nullopt;
+  core::EntryTimes floor = std::move(entries.front());
+  entries.erase(entries.begin());
+  return floor;
+}
+
 int run(Options options) {
   options.measure.packed = !options.unpacked;
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
   require_cpu_kernels(options.measure.kernels);
+  if (!options.measure.kernels.empty()) options.measure.kernels.push_back(read_floor().name);
   OutputFile target(options.json);
   const DeviceInfo device = take(describe(Device::cpu()));
   const Threads threads(options.threads);
@@ -131,13 +155,16 @@ int run(Options options) {
     core::EntryTimer timer(spec, device, threads.executor(), options.measure);
     for (const std::int64_t count : tokens) {
       progress(core::format("timing {}, {} tokens", to_string(spec), count));
-      const std::vector<core::Candidate> list = take(core::candidates(timer.query(count)));
-      const std::vector<core::EntryTimes> entries = take(timer.run(count, list));
+      std::vector<core::Candidate> list = take(core::candidates(timer.query(count)));
+      // One token's time is that of its weights on their way.
+      if (count == 1 && options.measure.packed) list.emplace(list.begin())->entry = &read_floor();
+      std::vector<core::EntryTimes> entries = take(timer.run(count, list));
+      const std::optional<core::EntryTimes> floor = take_floor(entries);
       progress("");
       DeviceInfo limits = device;
       if (options.measure.cold)
         limits.l2_bytes = limits.l3_bytes = 0;  // the weights come from memory, whatever their size
-      const Case result{spec, count, core::physical_limit(spec, count, limits, threads.count()), entries};
+      const Case result{spec, count, core::physical_limit(spec, count, limits, threads.count()), entries, floor};
       if (text) print_case(result);
       put_case(json, result);
     }

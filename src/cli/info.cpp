@@ -31,11 +31,15 @@ struct Constant {
 std::vector<Constant> constants(const DeviceInfo& d) {
   const double cores = d.cores;
   std::vector<Constant> out;
-  out.reserve(kDTypeCount + 3);
+  out.reserve(kDTypeCount + 4);
   static constexpr const char* kKeys[kDTypeCount] = {"flops_fp32", "flops_bf16", "flops_fp16"};
   static constexpr const char* kLabels[kDTypeCount] = {"fp32 GFLOP/s", "bf16 GFLOP/s", "fp16 GFLOP/s"};
   for (int i = 0; i < kDTypeCount; ++i) {
     out.push_back({kKeys[i], kLabels[i], d.flops_per_core[i], d.flops_per_core[i] * cores});
+  }
+  if (d.isa == Isa::amx) {
+    const double tiles = d.tile_flops_per_core[static_cast<int>(DType::bf16)];
+    out.push_back({"tile_flops_bf16", "AMX bf16 GFLOP/s", tiles, tiles * cores});
   }
   if (d.device.type == DeviceType::cpu) {
     out.push_back({"l2_bandwidth", "L2 read GB/s", d.l2_bandwidth_per_core, d.l2_bandwidth_per_core * cores});
@@ -46,7 +50,10 @@ std::vector<Constant> constants(const DeviceInfo& d) {
 }
 
 std::vector<Rate> measured_rates(const Measured& m) {
-  return {m.flops[0], m.flops[1], m.flops[2], m.l2, m.l3, m.memory};
+  std::vector<Rate> out(std::begin(m.flops), std::end(m.flops));
+  if (m.tile_flops) out.push_back(*m.tile_flops);
+  out.insert(out.end(), {m.l2, m.l3, m.memory});
+  return out;
 }
 
 std::string isa_names(const std::vector<Isa>& list) {

@@ -10,8 +10,12 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <random>
 #include <thread>
 #include <vector>
+
+#include "core/numeric.h"
+#include "cpu/amx_tiles.h"
 
 namespace fusedmlp::cli {
 namespace {
@@ -138,6 +142,45 @@ double fma_generic(const void* panel, float* sink) {
   return 2.0 * 2 * kRows * 4 * kPanelSteps;
 }
 
+// Four tiles of N(0, 1): constants draw less power and ran 20 % faster.
+struct alignas(64) RandomTiles {
+  RandomTiles() {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (std::uint16_t& value : values) value = core::float_to_bf16(normal(random));
+  }
+  const std::byte* tile(int i) const { return reinterpret_cast<const std::byte*>(values + 512 * i); }
+  std::uint16_t values[4 * 512];
+};
+
+// 2 x 2 tiles, as the kernels have them.
+double fma_amx(const void*, float* sink) {
+  using Tiles = cpu::AmxTiles;
+  constexpr int kSteps = 1024;
+  static const RandomTiles operands;
+  Tiles::configure(16);
+  Tiles::zero<0>();
+  Tiles::zero<1>();
+  Tiles::zero<2>();
+  Tiles::zero<3>();
+  Tiles::load<4>(operands.tile(0), 64);
+  Tiles::load<5>(operands.tile(1), 64);
+  Tiles::load<6>(operands.tile(2), 64);
+  Tiles::load<7>(operands.tile(3), 64);
+  for (int step = 0; step < kSteps; ++step) {
+    Tiles::multiply<0, 4, 6>();
+    Tiles::multiply<1, 4, 7>();
+    Tiles::multiply<2, 5, 6>();
+    Tiles::multiply<3, 5, 7>();
+  }
+  Tiles::store<0>(sink, 64);
+  Tiles::store<1>(sink + 256, 64);
+  Tiles::store<2>(sink + 512, 64);
+  Tiles::store<3>(sink + 768, 64);
+  Tiles::release();
+  return 2.0 * 4 * 16 * 16 * 32 * kSteps;
+}
+
 // Plain x86-64 reads.
 double read_generic(const std::byte* data, std::size_t bytes) {
   __m128i sum[4] = {};
@@ -256,6 +299,8 @@ Passes passes_of(Isa isa) {
 
 }  // namespace
 
+double read_once(Isa isa, const std::byte* data, std::size_t bytes) { return passes_of(isa).read(data, bytes); }
+
 Measured measure(const DeviceInfo& device, const std::function<void(std::string_view)>& step) {
   const Passes passes = passes_of(device.isa);
   Measured out;
@@ -264,6 +309,10 @@ Measured measure(const DeviceInfo& device, const std::function<void(std::string_
     const DType dtype = static_cast<DType>(i);
     step(to_string(dtype));
     out.flops[i] = fma_rate(passes.fma[i], out.threads);
+  }
+  if (device.isa == Isa::amx) {
+    step("AMX");
+    out.tile_flops = fma_rate(fma_amx, out.threads);
   }
   const auto share = [&](std::size_t bytes) { return std::max<std::size_t>(4096, bytes / 1024 * 1024); };
   const auto threads = static_cast<std::size_t>(out.threads);

@@ -1,6 +1,7 @@
 // The products of the AMX kernels, 2 x 2 tiles at a time, with the vector work of one block (activation, sums,
 // rounding) done between the tile instructions of the next: both then run side by side. Included under a Highway
-// target by amx_kernels.cpp, with the tile instructions as `Tiles`; tests include it with a model of them.
+// target with `Tiles`, which has the product of a block and how vectors are stored: by amx_kernels.cpp, by
+// dot_kernels.cpp, and by tests with a model of the tile instructions.
 
 #if defined(FUSEDMLP_CPU_AMX_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef FUSEDMLP_CPU_AMX_BLOCK_INL_H_
@@ -15,7 +16,7 @@
 #include <utility>
 
 #include "cpu/amx_kernels.h"
-#include "cpu/vector_math-inl.h"
+#include "cpu/gate_table-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -26,84 +27,118 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using AmxFloat = hn::CappedTag<float, 16>;
 inline constexpr std::int64_t kHalf = kPanelWidth / 2;
+inline constexpr std::int64_t kLineBytes = 64;
 
 // Vector work on rows of a pending block, a few at each step of the next one.
 template <class Row>
 class Interleaved {
  public:
-  Interleaved(const AmxPending& pending, std::int64_t steps)
-      : pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
+  HWY_INLINE Interleaved(const Row& row, const AmxPending& pending, std::int64_t steps)
+      : row_(row), pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
   HWY_INLINE void step() {
-    for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) Row::run(pending_);
+    for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) row_.run(pending_);
   }
 
  private:
+  Row row_;
   AmxPending pending_;  // a copy, kept in registers; all of it is done when the steps are over
   std::int64_t per_step_;
 };
 
 template <class Row>
 void Finish(AmxPending& pending) {
-  while (pending.rows > 0) Row::run(pending);
+  const Row row;
+  while (pending.rows > 0) row.run(pending);
 }
 
-// One row of the hidden from its products: 16 values when gated, 32 when plain.
+// Products of a row with those of earlier slices.
+template <class D>
+HWY_INLINE hn::Vec<D> Total(D d, const AmxPending& p, std::int64_t i) {
+  const auto v = hn::Load(d, p.c + i);
+  return p.sums ? hn::Add(v, hn::Load(d, p.sums + i)) : v;
+}
+
+HWY_INLINE void KeepTotal(const AmxPending& p) {
+  const AmxFloat d;
+  for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+    hn::Store(Total(d, p, i), d, p.sums + i);
+  }
+}
+
+HWY_INLINE void NextRow(AmxPending& p) {
+  if (p.sums) p.sums += kPanelWidth;
+  p.c += kPanelWidth;
+  --p.rows;
+}
+
+// One row of the hidden from its products: 16 values when gated, 32 when plain. The hidden is rounded to bf16, so its
+// activation is as precise as that.
 template <class Tiles, Activation kActivation, bool kGated>
-struct HiddenRow {
-  static HWY_INLINE void run(AmxPending& p) {
+class HiddenRow {
+ public:
+  HWY_INLINE HiddenRow() : activation_(AmxFloat()) {}
+  HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
     auto* to = reinterpret_cast<std::uint16_t*>(p.to);
+    if (!p.to) {
+      KeepTotal(p);
+      return NextRow(p);
+    }
     constexpr std::int64_t kValues = kGated ? kHalf : kPanelWidth;
     for (std::int64_t i = 0; i < kValues; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-      const auto z = hn::Add(hn::Load(d, p.c + i), hn::Load(d, p.bias + i));
+      const auto z = hn::Add(Total(d, p, i), hn::Load(d, p.bias + i));
       if constexpr (kGated) {
-        const auto up = hn::Add(hn::Load(d, p.c + kHalf + i), hn::Load(d, p.bias + kHalf + i));
-        Tiles::store_bf16(Gated<kActivation>(d, z, up, p.spec->alpha, p.spec->limit), to + i);
+        const auto up = hn::Add(Total(d, p, kHalf + i), hn::Load(d, p.bias + kHalf + i));
+        Tiles::store_bf16(activation_.gated(d, z, up, p.spec->alpha, p.spec->limit), to + i);
       } else {
-        Tiles::store_bf16(Activate<kActivation>(d, z), to + i);
+        Tiles::store_bf16(activation_.activate(d, z), to + i);
       }
     }
-    p.c += kPanelWidth;
     p.to += 2 * kTileK;
-    --p.rows;
+    NextRow(p);
   }
+
+ private:
+  CoarseActivation<kActivation, AmxFloat> activation_;
 };
 
-// One row of products of the down projection: added to the sums of earlier slices, and either kept there or, with
-// the bias, rounded into y.
+// One row of y from its products.
 template <class Tiles>
 struct DownRow {
-  static HWY_INLINE void run(AmxPending& p) {
+  HWY_INLINE DownRow() = default;
+  HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
+    if (!p.to) {
+      KeepTotal(p);
+      return NextRow(p);
+    }
     alignas(64) std::uint16_t edge[kPanelWidth];
     const bool whole = p.columns == kPanelWidth;
     auto* to = whole ? reinterpret_cast<std::uint16_t*>(p.to) : edge;
     for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-      auto v = hn::Load(d, p.c + i);
-      if (p.sums) v = hn::Add(v, hn::Load(d, p.sums + i));
-      if (p.to) {
-        Tiles::store_bf16(hn::Add(v, hn::Load(d, p.bias + i)), to + i);
-      } else {
-        hn::Store(v, d, p.sums + i);
-      }
+      Tiles::store_bf16(hn::Add(Total(d, p, i), hn::Load(d, p.bias + i)), to + i);
     }
-    if (p.to) {
-      if (!whole) std::memcpy(p.to, edge, static_cast<std::size_t>(p.columns) * sizeof(std::uint16_t));
-      p.to += p.row_bytes;
-    }
-    if (p.sums) p.sums += kPanelWidth;
-    p.c += kPanelWidth;
-    --p.rows;
+    if (!whole) std::memcpy(p.to, edge, static_cast<std::size_t>(p.columns) * sizeof(std::uint16_t));
+    p.to += p.row_bytes;
+    NextRow(p);
   }
+};
+
+// What is drawn into L2 during a slice: `bytes` at each step, whole lines.
+struct Ahead {
+  const std::byte* at;
+  std::int64_t bytes;
 };
 
 // c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `row_work` between.
 template <class Tiles, int kRowTiles, class Work>
-HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, const std::byte* ahead,
-                        std::int64_t ahead_lines, float* c, Work work) {
+HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c, Work work) {
   constexpr std::int64_t kRowStride = 2 * kTileK;         // bytes
   constexpr std::int64_t kPanelStride = 4 * kPanelWidth;  // bytes: a pair of k of 32 columns
   constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
+  // c has left L1 since the last block: in the last steps its lines are drawn in, a quarter at each.
+  constexpr std::int64_t kLastSteps = 4;
+  constexpr std::int64_t kQuarter = kBlockFloats * static_cast<std::int64_t>(sizeof(float)) / kLastSteps;
   Tiles::template zero<0>();
   Tiles::template zero<1>();
   if constexpr (kRowTiles == 2) {
@@ -117,16 +152,20 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     const std::byte* rows = a + k * kRowTiles * kTileBytes;
     Tiles::template load_once<4>(rows, kRowStride);
     Tiles::template load<6>(b, kPanelStride);
-    Tiles::template multiply<0, 4, 6>();
     Tiles::template load<7>(b + kSecond, kPanelStride);
+    if constexpr (kRowTiles == 2) Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
+    Tiles::template multiply<0, 4, 6>();
     Tiles::template multiply<1, 4, 7>();
     if constexpr (kRowTiles == 2) {
-      Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
       Tiles::template multiply<2, 5, 6>();
       Tiles::template multiply<3, 5, 7>();
     }
-    for (std::int64_t line = 0; line < ahead_lines; ++line) Tiles::prefetch(ahead + 64 * line);
-    ahead += 64 * ahead_lines;
+    for (std::int64_t i = 0; i < ahead.bytes; i += kLineBytes) Tiles::prefetch(ahead.at + i);
+    ahead.at += ahead.bytes;
+    if (const std::int64_t left = last - s; left < kLastSteps) {
+      const std::byte* line = reinterpret_cast<const std::byte*>(c) + left * kQuarter;
+      for (std::int64_t i = 0; i < kQuarter; i += kLineBytes) Tiles::prefetch_near(line + i);
+    }
     work.step();
   }
   constexpr std::int64_t kStride = kPanelWidth * static_cast<std::int64_t>(sizeof(float));
@@ -138,44 +177,51 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
   }
 }
 
-// A slice times every pair of rows of the pass. place(pair) says where the products go, as pending work, and
-// `direct` that they are final as they are.
+// A slice times every pair of rows of the pass. place(pair) says where the products go, as pending work; without rows
+// they are final as they are, in `sums`. All products share one buffer: a block's are used up while the next are
+// made.
 template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
-  const std::int64_t ahead_lines = ceil_div(slice.ahead_bytes / 64, pairs * slice.steps);
-  const std::byte* ahead = slice.ahead;
+  Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes};
+  const Row row;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);
-    float* c = pass.blocks + pass.turn * kBlockFloats;
-    if (next.rows == 0) {
-      c = next.sums;  // the first of several slices: its products are the sums
-    } else {
-      next.c = c;
-      pass.turn ^= 1;
-    }
+    float* c = next.rows == 0 ? next.sums : pass.block;
+    next.c = c;
     const std::byte* a = pass.rows.at(pair, k);
     if (pass.rows.tiles_in_pair(pair) == 2) {
-      Product<Tiles, 2>(a, slice, pass.backward, ahead, ahead_lines, c, Interleaved<Row>(pass.pending, slice.steps));
+      Tiles::template product<2>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
     } else {
-      Product<Tiles, 1>(a, slice, pass.backward, ahead, ahead_lines, c, Interleaved<Row>(pass.pending, slice.steps));
+      Tiles::template product<1>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
     }
     pass.pending = next;
     pass.pending.finish = &Finish<Row>;
     pass.backward = !pass.backward;
-    ahead += ahead_lines * 64 * slice.steps;
+    ahead.at += ahead.bytes * slice.steps;
   }
 }
 
+// The pending work on a pair's products but for where the last slice's go.
+inline AmxPending PendingOf(const AmxPass& pass, const AmxSums& sums, std::int64_t pair) {
+  AmxPending next;
+  next.sums = sums.blocks ? sums.blocks + pair * kBlockFloats : nullptr;
+  if (sums.first && !sums.last) return next;
+  next.rows = pass.rows.rows_in_pair(pair);
+  if (sums.first) next.sums = nullptr;
+  return next;
+}
+
 template <class Tiles, Activation kActivation, bool kGated>
-void HiddenSlice(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target) {
+void HiddenSlice(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxHiddenTarget& target) {
   using Row = HiddenRow<Tiles, kActivation, kGated>;
-  SliceOverRows<Tiles, Row>(pass, 0, slice, [&](std::int64_t pair) HWY_ATTR {
-    AmxPending next;
-    next.rows = pass.rows.rows_in_pair(pair);
-    next.bias = target.bias;
-    next.to = target.hidden.at(pair, target.k_tile) + (target.upper_half ? kTileK : 0);
-    next.spec = &pass.spec;
+  SliceOverRows<Tiles, Row>(pass, k, slice, [&](std::int64_t pair) HWY_ATTR {
+    AmxPending next = PendingOf(pass, target.sums, pair);
+    if (target.sums.last) {
+      next.bias = target.bias;
+      next.to = target.hidden.at(pair, target.k_tile) + (target.upper_half ? kTileK : 0);
+      next.spec = &pass.spec;
+    }
     return next;
   });
 }
@@ -186,23 +232,19 @@ constexpr auto HiddenSliceTable(std::integer_sequence<int, kIndex...>) {
 }
 
 template <class Tiles>
-void Hidden(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target) {
+void Hidden(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxHiddenTarget& target) {
   constexpr auto kAll = std::make_integer_sequence<int, kActivationCount>();
   static constexpr auto kGatedTable = HiddenSliceTable<Tiles, true>(kAll);
   static constexpr auto kPlainTable = HiddenSliceTable<Tiles, false>(kAll);
   const auto index = static_cast<std::size_t>(pass.spec.activation);
-  (pass.spec.gated ? kGatedTable : kPlainTable)[index](pass, slice, target);
+  (pass.spec.gated ? kGatedTable : kPlainTable)[index](pass, k, slice, target);
 }
 
 template <class Tiles>
 void Down(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxDownTarget& target) {
   SliceOverRows<Tiles, DownRow<Tiles>>(pass, k, slice, [&](std::int64_t pair) HWY_ATTR {
-    AmxPending next;
-    next.sums = target.sums ? target.sums + pair * kBlockFloats : nullptr;
-    if (target.first && !target.last) return next;
-    next.rows = pass.rows.rows_in_pair(pair);
-    if (target.first) next.sums = nullptr;
-    if (target.last) {
+    AmxPending next = PendingOf(pass, target.sums, pair);
+    if (target.sums.last) {
       next.to = target.y + pair * kPairRows * target.row_bytes;
       next.row_bytes = target.row_bytes;
       next.columns = target.columns;

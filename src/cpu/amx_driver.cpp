@@ -8,10 +8,6 @@
 namespace fusedmlp::cpu {
 namespace {
 
-// Share of the tile rate that whole MLPs of 256 rows a block reach: 52 % of 4.42 TFLOP/s on two cores of a 2.1 GHz
-// Xeon with 2 MiB of L2 (GeGLU 768x3072, 1024 tokens, the best of repeated runs on a shared host).
-constexpr double kAmxEfficiency = 0.52;
-
 // k in [k0, k1) of a panel as steps of tiles. `next` is used after it.
 AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0, std::int64_t k1,
                   const std::byte* next, std::int64_t next_bytes, const AmxScratch& own) {
@@ -81,20 +77,27 @@ void pack_strip(const std::byte* x, std::int64_t row_bytes, std::int64_t k, cons
 }
 
 void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std::int64_t end, const AmxStrip& hidden,
-                   std::int64_t first_unit, const std::byte* ahead, const AmxScratch& own) {
+                   const AmxUp& up, const std::byte* ahead, const AmxScratch& own) {
   const std::int64_t width = job.shape.columns_per_hidden_panel;
-  const auto bytes = static_cast<std::int64_t>(job.shape.hidden_panel_bytes);
-  AmxPass pass{job.spec, x, own.blocks};
+  const std::int64_t d_in = job.spec.d_in;
+  AmxPass pass{job.spec, x, own.block};
   for (std::int64_t p = begin; p < end; ++p) {
-    const std::byte* next = p + 1 < end ? address(job.hidden, p + 1, 0) : ahead;
-    const AmxSlice slice = slice_of(job.hidden, p, 0, job.spec.d_in, next, bytes, own);
-    const std::int64_t unit = p * width - first_unit;
-    job.kernels.hidden(pass, slice, {hidden, unit / kTileK, unit % kTileK != 0, job.hidden_bias + p * kPanelWidth});
+    const std::int64_t unit = p * width - up.first_unit;
+    for (std::int64_t k0 = 0; k0 < d_in; k0 += up.up_k) {
+      const std::int64_t k1 = std::min(k0 + up.up_k, d_in);
+      const std::byte* next = k1 < d_in     ? address(job.hidden, p, k1)
+                              : p + 1 < end ? address(job.hidden, p + 1, 0)
+                                            : ahead;
+      const AmxSlice slice = slice_of(job.hidden, p, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
+      const AmxSums sums{up.sums, k0 == 0, k1 == d_in};
+      job.kernels.hidden(pass, k0 / kTileK, slice,
+                         {sums, hidden, unit / kTileK, unit % kTileK != 0, job.hidden_bias + p * kPanelWidth});
+    }
   }
   finish(pass);
   // Columns of the last tile that are no hidden units: an infinite x times their zero weights gave NaN, and so would
   // NaN times the zero weights of the down projection.
-  const std::int64_t units = std::min(end * width, job.spec.d_hidden) - first_unit;
+  const std::int64_t units = std::min(end * width, job.spec.d_hidden) - up.first_unit;
   if (const std::int64_t filled = units % kTileK; filled != 0) {
     for (std::int64_t pair = 0; pair < hidden.pairs(); ++pair) {
       std::byte* to = hidden.at(pair, units / kTileK) + 2 * filled;
@@ -107,7 +110,7 @@ void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std
 
 void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, std::int64_t end, const AmxDown& down,
                  const std::byte* ahead, const AmxScratch& own) {
-  AmxPass pass{job.spec, hidden, own.blocks};
+  AmxPass pass{job.spec, hidden, own.block};
   const std::int64_t sums_step = down.sums_per_panel ? hidden.pairs() * kBlockFloats : 0;
   for (std::int64_t q = begin; q < end; ++q) {
     const std::int64_t column = q * kPanelWidth;
@@ -118,14 +121,12 @@ void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, 
                                             : ahead;
       const AmxSlice slice = slice_of(job.down, q, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
       AmxDownTarget target;
-      target.first = k0 == 0;
-      target.last = k1 == job.spec.d_hidden;
-      target.sums = down.sums ? down.sums + q * sums_step : nullptr;
+      target.sums = {down.sums ? down.sums + (q - begin) * sums_step : nullptr, k0 == 0, k1 == job.spec.d_hidden};
       target.y = down.y + column * 2;
       target.row_bytes = down.row_bytes;
       target.columns = std::min(kPanelWidth, job.spec.d_out - column);
       target.bias = job.down_bias + column;
-      job.kernels.down(pass, (k0 - down.h0) / kTileK, slice, target);
+      job.kernels.down(pass, (k0 - down.first_unit) / kTileK, slice, target);
     }
   }
   finish(pass);
@@ -140,15 +141,23 @@ std::string unsupported_amx(const core::Query& query) {
   return {};
 }
 
-core::Prediction amx_prediction(const core::Query& query, int threads, double rows, double reads, int regions) {
+std::string unsupported_dot(const core::Query& query) {
+  if (query.spec.dtype != DType::bf16) return "bf16 only: products of pairs of bf16";
+  if (query.device.isa != Isa::avx512 || query.device.tile_flops_per_core[static_cast<int>(DType::bf16)] == 0) {
+    return "needs AVX512-BF16, and is for CPUs without AMX";
+  }
+  return {};
+}
+
+core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads,
+                                int regions) {
   const double per_row = flops(query.spec, 1);
   const double rate = query.device.tile_flops_per_core[static_cast<int>(query.spec.dtype)];
   // Panels made on the fly are made by vector code.
   const double unpacked =
       query.packed ? 0 : kUnpackedPenaltyRows * per_row / core::peak_flops(query.device, query.spec.dtype, 1);
-  const double compute =
-      std::max(rows, static_cast<double>(kTileHeight) / threads) * per_row / rate / kAmxEfficiency +
-      reads / threads * unpacked;
+  const double compute = std::max(rows, static_cast<double>(kTileHeight) / threads) * per_row / rate / efficiency +
+                         reads / threads * unpacked;
   const double streamed = core::weight_bytes(query.spec);
   const double memory = reads * streamed / core::read_bandwidth(query.device, streamed, threads);
   const double overhead = threads > 1 ? regions * query.device.launch_seconds : 0.0;

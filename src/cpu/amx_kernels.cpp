@@ -10,17 +10,17 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
 #include "cpu/amx_block-inl.h"
+#include "cpu/bf16_store-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fusedmlp::cpu {
 namespace HWY_NAMESPACE {
 
-struct Instructions : AmxTiles {
-  // Nearest even, NaN stays NaN, subnormals become zero: AVX512_BF16, which every CPU with AMX has.
-  static HWY_INLINE void store_bf16(hn::Vec<AmxFloat> v, std::uint16_t* to) {
-    __m256i half;
-    asm("vcvtneps2bf16 %1, %0" : "=v"(half) : "v"(v.raw));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), half);
+struct Instructions : AmxTiles, Bf16Store {
+  template <int kRowTiles, class Work>
+  static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c,
+                                 Work work) {
+    Product<Instructions, kRowTiles>(a, slice, backward, ahead, c, work);
   }
 };
 

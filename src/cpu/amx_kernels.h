@@ -72,14 +72,21 @@ struct AmxPending {
 struct AmxPass {
   const MlpSpec& spec;
   AmxStrip rows;
-  float* blocks;  // two of kBlockFloats, used in turn
-  int turn = 0;
+  float* block;           // products of one pair of rows, kBlockFloats
   bool backward = false;  // the direction of k changes with each block, so that its end is still in L1
   AmxPending pending = {};
 };
 
+// The sums of products over several slices of k: those of the first slice are the sums, those of the last meet them.
+struct AmxSums {
+  float* blocks = nullptr;  // [pairs] of kBlockFloats; null: one slice is all of k
+  bool first = true;
+  bool last = true;
+};
+
 // Where a slice's products go: into tiles of the hidden, or into y.
 struct AmxHiddenTarget {
+  AmxSums sums;
   AmxStrip hidden;
   std::int64_t k_tile;  // of the hidden
   bool upper_half;      // gated: which 16 of the tile's 32 columns
@@ -87,9 +94,8 @@ struct AmxHiddenTarget {
 };
 
 struct AmxDownTarget {
-  float* sums;       // [pairs] blocks of kBlockFloats; null: this slice is all of k
-  bool first, last;  // slice of k
-  std::byte* y;      // element [0, first column of the panel]
+  AmxSums sums;
+  std::byte* y;  // element [0, first column of the panel]
   std::int64_t row_bytes;
   std::int64_t columns;
   const float* bias;  // [32]
@@ -100,7 +106,7 @@ struct AmxKernels {
   void (*configure)(std::int64_t rows);
   void (*release)();
   // One slice over all rows of the pass. `k` is the slice's first tile in the rows.
-  void (*hidden)(AmxPass& pass, const AmxSlice& slice, const AmxHiddenTarget& target);
+  void (*hidden)(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxHiddenTarget& target);
   void (*down)(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const AmxDownTarget& target);
 };
 
@@ -112,5 +118,8 @@ inline void finish(AmxPass& pass) {
 
 // The CPU must be of Isa::amx before anything of it is called.
 const AmxKernels& amx_kernels();
+
+// The same by AVX512-BF16's products of pairs, which the CPU must have.
+const AmxKernels& dot_kernels();
 
 }  // namespace fusedmlp::cpu

@@ -28,12 +28,16 @@ struct TaskScratch {
         sums_per_panel(blocking.hidden < query.spec.d_hidden),
         sums(scratch.floats((sums_per_panel ? shape.down_panels : 1) * ceil_div(blocks.largest(), kPairRows) *
                             kBlockFloats)),
-        own(scratch, query, std::max(query.spec.d_in, std::min(blocking.down_k, query.spec.d_hidden))) {}
+        up_sums(blocking.up_k < query.spec.d_in ? scratch.floats(ceil_div(blocks.largest(), kPairRows) * kBlockFloats)
+                                                : nullptr),
+        own(scratch, query,
+            std::max(std::min(blocking.up_k, query.spec.d_in), std::min(blocking.down_k, query.spec.d_hidden))) {}
 
   std::byte* x;
   std::byte* hidden;
   bool sums_per_panel;
   float* sums;
+  float* up_sums;
   AmxScratch own;
 };
 
@@ -50,10 +54,12 @@ void run_block(const AmxJob& job, const AmxBlocking& blocking, const RunArgs& ar
   for (std::int64_t h0 = 0; h0 < spec.d_hidden; h0 += blocking.hidden) {
     const std::int64_t h1 = std::min(h0 + blocking.hidden, spec.d_hidden);
     const AmxStrip hidden{task.hidden, rows, ceil_div(h1 - h0, kTileK)};
-    hidden_panels(job, x, h0 / width, ceil_div(h1, width), hidden, h0, ahead(job.down, 0, h0), task.own);
+    hidden_panels(job, x, h0 / width, ceil_div(h1, width), hidden, {blocking.up_k, h0, task.up_sums},
+                  ahead(job.down, 0, h0), task.own);
     const AmxDown down{h0,
                        h1,
                        blocking.down_k,
+                       h0,
                        task.sums,
                        task.sums_per_panel,
                        static_cast<std::byte*>(args.y) + row0 * args.ldy * 2,
@@ -68,25 +74,26 @@ AmxBlocking default_blocking(const core::Query& query) {
   // x of a block in half of L2. Fewer rows use each weight too seldom, more gain nothing.
   const auto by_cache = static_cast<std::int64_t>(query.device.l2_bytes / 2) / (2 * query.spec.d_in);
   const std::int64_t rows = std::clamp<std::int64_t>(by_cache / kPairRows * kPairRows, 64, 256);
-  return {rows, 768, 768};
+  return {rows, 768, 768, amx_up_k(query.spec)};
 }
 
 std::size_t workspace_bytes(const core::Query& query) { return amx_rows_bytes(default_blocking(query), query); }
 
+template <const AmxKernels& (*kKernels)()>
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
   const core::Query query{problem.spec, args.tokens, device, args.executor->concurrency(), problem.packed != nullptr};
-  run_amx_rows(amx_kernels(), default_blocking(query), query, problem, args);
+  run_amx_rows(kKernels(), default_blocking(query), query, problem, args);
   return {};
 }
 
-core::Prediction predict(const core::Query& query) {
+core::Prediction predict(const core::Query& query, double efficiency) {
   const AmxBlocking blocking = default_blocking(query);
   const RowBlocks blocks = blocks_of(query.tokens, query.spec.d_in, query.threads, blocking);
   const int threads = core::usable_threads(query.device, blocks.tasks);
   // The slowest thread's share of the rows decides.
   const double rounds = static_cast<double>(ceil_div(blocks.count(), threads));
   const double rows = std::min(rounds * static_cast<double>(blocks.largest()), static_cast<double>(query.tokens));
-  return amx_prediction(query, threads, rows, rounds * threads, 1);
+  return amx_prediction(query, efficiency, threads, rows, rounds * threads, 1);
 }
 
 }  // namespace
@@ -138,13 +145,20 @@ void run_amx_rows(const AmxKernels& kernels, const AmxBlocking& blocking, const 
 }
 
 const core::KernelEntry& amx_rows_kernel() {
-  static const core::KernelEntry entry{"cpu.amx_rows",
-                                       "AMX: row blocks through both products, hidden in L2 as tiles",
-                                       &panel_layout(),
-                                       &unsupported_amx,
-                                       &workspace_bytes,
-                                       &predict,
-                                       &run};
+  static const core::KernelEntry entry{
+      "cpu.amx_rows",    "AMX: row blocks through both products, hidden in L2 as tiles",
+      &panel_layout(),   &unsupported_amx,
+      &workspace_bytes,  [](const core::Query& query) { return predict(query, kAmxEfficiency); },
+      &run<&amx_kernels>};
+  return entry;
+}
+
+const core::KernelEntry& dot_rows_kernel() {
+  static const core::KernelEntry entry{
+      "cpu.dot_rows",    "AVX512-BF16: row blocks through both products, hidden in L2 as tiles",
+      &panel_layout(),   &unsupported_dot,
+      &workspace_bytes,  [](const core::Query& query) { return predict(query, kDotEfficiency); },
+      &run<&dot_kernels>};
   return entry;
 }
 

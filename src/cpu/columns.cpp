@@ -66,6 +66,11 @@ std::size_t workspace_bytes(const core::Query& query) {
   return scratch.used();
 }
 
+// One row and weights that stay in L2: a call is so short that every panel's own call and prefetches would show.
+bool resident_row(const core::Query& query) {
+  return query.tokens == 1 && query.packed && 2 * core::weight_bytes(query.spec) <= query.device.l2_bytes;
+}
+
 struct Shared {
   const Job& job;
   const RunArgs& args;
@@ -108,6 +113,41 @@ void hidden_task(void* context, int index) {
   }
 }
 
+// c[count, 2 * lanes] = panels [begin, end) times a row, on their biases.
+void row_product(const Job& job, const PanelSource& source, const float* bias, const float* a, Range panels,
+                 float* c) {
+  const std::int64_t panel_floats = 2 * job.isa.lanes;
+  std::memcpy(c, bias + panels.begin * panel_floats,
+              static_cast<std::size_t>(panels.size() * panel_floats) * sizeof(float));
+  job.isa.row[static_cast<int>(job.spec.dtype)](a, source.address(panels.begin, 0), source.panel_stride(),
+                                                panels.size(), source.k(), c);
+}
+
+void run_resident_row(const Shared& s) {
+  alignas(64) static constexpr float kNoBias[2 * kMaxLanes] = {};
+  const Job& job = s.job;
+  float* c = s.layout.tiles;
+  const std::int64_t width = job.shape.columns_per_hidden_panel;
+  for (std::int64_t p = 0; p < job.shape.hidden_panels; p += kRowPanels) {
+    const Range panels{p, std::min(p + kRowPanels, job.shape.hidden_panels)};
+    row_product(job, job.hidden, job.hidden_bias, s.x, panels, c);
+    job.isa.hidden(job.spec, c, kNoBias, s.layout.hidden + p * width, width, static_cast<int>(panels.size()));
+  }
+  const std::int64_t columns = job.shape.columns_per_down_panel;
+  for (std::int64_t q = 0; q < job.shape.down_panels; q += kRowPanels) {
+    const Range panels{q, std::min(q + kRowPanels, job.shape.down_panels)};
+    row_product(job, job.down, job.down_bias, s.layout.hidden, panels, c);
+    const std::int64_t whole = panels.size() - (panels.end * columns > job.spec.d_out ? 1 : 0);
+    auto* y = static_cast<std::byte*>(s.args.y) + static_cast<std::size_t>(q * columns) * size_of(job.spec.dtype);
+    job.isa.store(job.spec.dtype, c, nullptr, y, columns, static_cast<int>(whole), static_cast<int>(columns));
+    if (whole < panels.size()) {
+      job.isa.store(job.spec.dtype, c + whole * columns, nullptr,
+                    y + static_cast<std::size_t>(whole * columns) * size_of(job.spec.dtype), columns, 1,
+                    static_cast<int>(job.spec.d_out - (panels.end - 1) * columns));
+    }
+  }
+}
+
 void down_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   float* tile = s.layout.tiles + index * s.layout.tile_floats;
@@ -143,6 +183,10 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
     }
     shared.x = layout.x;
     shared.ldx = layout.ldx;
+  }
+  if (resident_row(query)) {
+    run_resident_row(shared);
+    return {};
   }
   args.executor->parallel(static_cast<int>(shared.hidden_panels.parts()), &hidden_task, &shared);
   args.executor->parallel(static_cast<int>(shared.down_panels.parts()), &down_task, &shared);

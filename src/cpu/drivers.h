@@ -12,6 +12,8 @@ const core::KernelEntry& rows_kernel();
 const core::KernelEntry& columns_kernel();
 const core::KernelEntry& amx_rows_kernel();
 const core::KernelEntry& amx_columns_kernel();
+const core::KernelEntry& dot_rows_kernel();
+const core::KernelEntry& dot_columns_kernel();
 
 // The first two need a vector instruction set.
 std::string unsupported_isa(const core::Query& query);

@@ -12,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "cpu/isa_kernels.cpp"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 
+#include "cpu/row-inl.h"
 #include "cpu/tile-inl.h"
 #include "cpu/vector_math-inl.h"
 #include "hwy/highway.h"
@@ -160,7 +161,8 @@ void FillTiles(IsaKernels::Tile* row, std::integer_sequence<int, kIndex...>) {
 }
 
 IsaKernels MakeKernels(Isa isa) {
-  IsaKernels table{isa, kLanes, kTileRows, {}, &Hidden, &StoreY, &Widen, &ActivateAll};
+  IsaKernels table{isa,     kLanes,  kTileRows, {},          {&Row<PanelF32>, &Row<PanelBF16>, &Row<PanelF16>},
+                   &Hidden, &StoreY, &Widen,    &ActivateAll};
   constexpr auto kRows = std::make_integer_sequence<int, kTileRows>();
   FillTiles<PanelF32>(table.tile[static_cast<int>(DType::f32)], kRows);
   FillTiles<PanelBF16>(table.tile[static_cast<int>(DType::bf16)], kRows);

@@ -31,6 +31,12 @@ struct IsaKernels {
                         bool accumulate, const std::byte* ahead, std::int64_t ahead_step);
   Tile tile[kDTypeCount][kMaxTileRows];  // [storage][rows - 1]
 
+  // c[count, 2 * lanes] += a[k] times each of `count` panels `stride` bytes apart, c as above. Nothing is drawn into
+  // L2 on the way: for panels that are there.
+  using Row = void (*)(const float* a, const std::byte* panels, std::size_t stride, std::int64_t count,
+                       std::int64_t k, float* c);
+  Row row[kDTypeCount];
+
   // hidden[r, :] = act(c[r, :] + bias): 2 * lanes columns when plain, lanes when gated. bias: 2 * lanes floats.
   void (*hidden)(const MlpSpec& spec, const float* c, const float* bias, float* hidden, std::int64_t ldh, int rows);
 

@@ -21,8 +21,9 @@ double tile_efficiency(std::int64_t rows, int tile_rows) {
 namespace fusedmlp::core {
 
 std::span<const KernelEntry> cpu_kernels() {
-  static const KernelEntry table[] = {cpu::columns_kernel(), cpu::rows_kernel(), cpu::amx_columns_kernel(),
-                                      cpu::amx_rows_kernel(), reference_kernel()};
+  static const KernelEntry table[] = {cpu::columns_kernel(),  cpu::rows_kernel(),        cpu::amx_columns_kernel(),
+                                      cpu::amx_rows_kernel(), cpu::dot_columns_kernel(), cpu::dot_rows_kernel(),
+                                      reference_kernel()};
   return table;
 }
 

@@ -61,6 +61,8 @@ class PanelSource {
     return packed_ + static_cast<std::size_t>(panel) * panel_stride_ + offset(k0);
   }
 
+  std::size_t panel_stride() const { return panel_stride_; }  // bytes, of a packed source
+
   // Always makes the panel, whole or in part, whether there is a packed copy or not.
   void make(std::int64_t panel, std::int64_t k0, std::int64_t k1, void* to) const;
 

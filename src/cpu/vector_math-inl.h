@@ -100,17 +100,26 @@ HWY_INLINE V Activate(D d, V x) {
   }
 }
 
+// Gate and up of swiglu_oai within their limits; selections keep NaN.
+template <class D, class V = hn::Vec<D>>
+struct OaiOperands {
+  HWY_INLINE OaiOperands(D d, V g, V u, float limit) {
+    const V high = hn::Set(d, limit);
+    const V low = hn::Set(d, -limit);
+    gate = hn::IfThenElse(hn::Gt(g, high), high, g);
+    up = hn::IfThenElse(hn::Gt(u, high), high, u);
+    up = hn::IfThenElse(hn::Lt(up, low), low, up);
+  }
+  V gate, up;
+};
+
 // The hidden of a gated MLP.
 template <Activation kActivation, class D, class V = hn::Vec<D>>
 HWY_INLINE V Gated(D d, V gate, V up, float alpha, float limit) {
   if constexpr (kActivation == Activation::swiglu_oai) {
-    const V high = hn::Set(d, limit);
-    const V low = hn::Set(d, -limit);
-    const V g = hn::IfThenElse(hn::Gt(gate, high), high, gate);  // selections keep NaN
-    V u = hn::IfThenElse(hn::Gt(up, high), high, up);
-    u = hn::IfThenElse(hn::Lt(u, low), low, u);
-    const V s = hn::Mul(g, Sigmoid(d, hn::Mul(g, hn::Set(d, alpha))));
-    return hn::MulAdd(s, u, s);
+    const OaiOperands<D> in(d, gate, up, limit);
+    const V s = hn::Mul(in.gate, Sigmoid(d, hn::Mul(in.gate, hn::Set(d, alpha))));
+    return hn::MulAdd(s, in.up, s);
   } else {
     return hn::Mul(Activate<kActivation>(d, gate), up);
   }

@@ -288,8 +288,14 @@ def test_info() -> None:
 
 
 def test_info_measures() -> None:
-    measured = json.loads(succeeds("info", "--measure", "--json", "-"))["devices"][0]["measured"]
-    for key in ("flops_fp32", "flops_bf16", "flops_fp16", "l2_bandwidth", "l3_bandwidth", "memory_bandwidth"):
+    device = json.loads(succeeds("info", "--measure", "--json", "-"))["devices"][0]
+    measured = device["measured"]
+    keys = ["flops_fp32", "flops_bf16", "flops_fp16", "l2_bandwidth", "l3_bandwidth", "memory_bandwidth"]
+    assert ("tile_flops_bf16" in measured) == (device["isa"] == "amx")
+    assert set(device["limits"]) == {key for key in measured if isinstance(measured[key], dict)} >= set(keys)
+    if device["isa"] == "amx":
+        keys.append("tile_flops_bf16")
+    for key in keys:
         for threads in ("one_thread", "all_threads"):
             assert 1e8 < measured[key][threads] < 1e15, key
 
@@ -329,6 +335,11 @@ def test_bench() -> None:
             assert entry["samples"] >= 3
             assert entry["share_of_limit"] == pytest.approx(result["limit_us"] / entry["median_us"])
             assert entry["gflops"] == pytest.approx(result["flops"] / entry["median_us"] * 1e-3)
+            if result["tokens"] == 1:
+                assert entry["share_of_weights_read"] == pytest.approx(
+                    result["weights_read_us"] / entry["median_us"]
+                )
+        assert ("weights_read_us" in result) == (result["tokens"] == 1)
         assert result["entries"][-1]["speedup_over_reference"] == pytest.approx(1)
 
 
@@ -338,6 +349,13 @@ def test_bench_cold_without_packing() -> None:
     entries = [entry for result in report["results"] for entry in result["entries"]]
     assert all("skipped" in entry or entry["median_us"] > 0 for entry in entries)
     assert any("median_us" in entry for entry in entries)
+    assert not any("weights_read_us" in result for result in report["results"])
+
+
+def test_bench_shows_how_fast_one_token_reads_the_weights() -> None:
+    arguments = ("gelu:128x512", "--repeats", "3", "--min-time", "0")
+    assert "reading the weights alone" in succeeds("bench", *arguments, "--tokens", "1")
+    assert "reading the weights alone" not in succeeds("bench", *arguments, "--tokens", "2")
 
 
 def test_bench_of_chosen_kernels() -> None:

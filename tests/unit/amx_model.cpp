@@ -34,6 +34,11 @@ struct Model {
     if (!condition) std::abort();
   }
 
+  template <int kRowTiles, class Work>
+  static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c,
+                                 Work work) {
+    Product<Model, kRowTiles>(a, slice, backward, ahead, c, work);
+  }
   static void configure(std::int64_t wanted) {
     require(!registers().ready && wanted >= 1 && wanted <= 16);
     std::memset(registers().tile, 0, sizeof registers().tile);
@@ -85,6 +90,7 @@ struct Model {
     }
   }
   static void prefetch(const std::byte*) {}
+  static void prefetch_near(const std::byte*) {}
   static HWY_INLINE void store_bf16(hn::Vec<AmxFloat> v, std::uint16_t* to) {
     const AmxFloat d;
     alignas(64) float values[16];

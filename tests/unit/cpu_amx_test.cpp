@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
+#include "core/cost_model.h"
 #include "core/execute.h"
 #include "core/numeric.h"
 #include "cpu/amx_driver.h"
@@ -150,7 +151,8 @@ class AmxDrivers : public testing::TestWithParam<bool> {
 };
 
 TEST_P(AmxDrivers, AreExactForAnyShapeBlockingAndNumberOfThreads) {
-  constexpr AmxBlocking kBlockings[] = {{32, 32, 32}, {64, 96, 64}, {256, 768, 768}, {64, 64, 32}, {96, 1024, 64}};
+  constexpr AmxBlocking kBlockings[] = {
+      {32, 32, 32, 64}, {64, 96, 64, 32}, {256, 768, 768, 768}, {64, 64, 32, 96}, {96, 1024, 64, 32}};
   struct Shape {
     std::int64_t d_in, d_hidden, d_out;
   };
@@ -201,7 +203,7 @@ TEST(AmxDriver, PaddingDoesNotMeetAnInfiniteInput) {
     std::fill(problem.up.begin(), problem.up.end(), core::float_to_bf16(1));
     problem.x[0] = core::float_to_bf16(std::numeric_limits<float>::infinity());
     for (const Case::Driver driver : {Case::Driver::rows, Case::Driver::columns}) {
-      const std::vector<std::uint16_t> y = problem.run(driver, {32, 32, 32}, true, *pool);
+      const std::vector<std::uint16_t> y = problem.run(driver, {32, 32, 32, 32}, true, *pool);
       for (std::int64_t o = 0; o < spec.d_out; ++o) {
         float want = 0;
         for (std::int64_t h = 0; h < d_hidden; ++h) {
@@ -259,6 +261,34 @@ TEST_F(AmxDispatch, WhatCannotRunSaysWhy) {
   EXPECT_EQ(unsupported_amx({spec, 1, device, 2, true}), "");
   EXPECT_EQ(amx_columns_kernel().unsupported({spec, 257, device, 2, true}),
             "for at most 256 tokens: the hidden would leave the caches");
+}
+
+TEST_F(AmxDispatch, PairProductsNeedTheirInstructionsAndNoAmx) {
+  const MlpSpec spec = *parse_spec("geglu:768x3072,bf16");
+  const char* const kNeeds = "needs AVX512-BF16, and is for CPUs without AMX";
+  DeviceInfo device = machine(Isa::avx512);
+  EXPECT_EQ(dot_rows_kernel().unsupported({spec, 1, device, 2, true}), kNeeds);
+  device.tile_flops_per_core[static_cast<int>(DType::bf16)] = 360e9;
+  EXPECT_EQ(dot_rows_kernel().unsupported({spec, 1, device, 2, true}), "");
+  EXPECT_EQ(dot_columns_kernel().unsupported({spec, 257, device, 2, true}),
+            "for at most 256 tokens: the hidden would leave the caches");
+  EXPECT_EQ(amx_rows_kernel().unsupported({spec, 1, device, 2, true}), "needs AMX: FUSEDMLP_ISA leaves it out");
+  const MlpSpec fp32 = *parse_spec("geglu:768x3072");
+  EXPECT_EQ(dot_rows_kernel().unsupported({fp32, 1, device, 2, true}), "bf16 only: products of pairs of bf16");
+  EXPECT_EQ(dot_columns_kernel().unsupported({spec, 1, machine(Isa::amx), 2, true}), kNeeds);
+}
+
+// They are taken where they multiply faster than fp32 does, as on AMD, and left where they are slower, as on Intel.
+TEST_F(AmxDispatch, PairProductsAreTakenWhereTheyAreFaster) {
+  const MlpSpec spec = *parse_spec("geglu:768x3072,bf16");
+  DeviceInfo device = machine(Isa::avx512);
+  for (const double rate : {360e9, 90e9}) {
+    device.tile_flops_per_core[static_cast<int>(DType::bf16)] = rate;
+    const core::Query query{spec, 1024, device, 2, true};
+    // cpu.rows cannot predict here: its tables are made by code of that instruction set.
+    const double widened = core::compute_seconds(spec, 1024, device, 2) / kProductEfficiency;
+    EXPECT_EQ(dot_rows_kernel().predict(query).seconds<widened, rate> 180e9) << rate;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, AmxDrivers, testing::Bool(),

@@ -97,6 +97,43 @@ TEST_P(Tile, IsExactForEveryHeightLengthAndStorage) {
   }
 }
 
+// Panels beside each other times one row, on what c holds.
+TEST_P(Tile, OneRowIsExactForEveryNumberOfPanels) {
+  const IsaKernels& isa = *isa_kernels(GetParam());
+  const std::int64_t width = 2 * isa.lanes;
+  std::mt19937 random(8);
+  std::uniform_int_distribution<int> small(-3, 3);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (const std::int64_t k : {1, 2, 3, 64, 101, 255, 256, 257, 600}) {
+      for (const std::int64_t count : {1, 2, 3, 6}) {
+        const std::size_t stride = (panel_bytes(dtype, k, isa.lanes) + 63) / 64 * 64;
+        std::vector<float> a(static_cast<std::size_t>(k));
+        for (float& v : a) v = static_cast<float>(small(random));
+        Aligned panels(static_cast<std::size_t>(count) * stride), c(static_cast<std::size_t>(count * width) * 4);
+        std::memset(panels.data, 0, static_cast<std::size_t>(count) * stride);
+        auto* sums = reinterpret_cast<float*>(c.data);
+        std::vector<float> want(static_cast<std::size_t>(count * width));
+        const std::int64_t group = dtype == DType::bf16 ? 2 : 1;
+        for (std::int64_t column = 0; column < count * width; ++column) {
+          const std::int64_t n = column % width;
+          std::byte* panel = panels.data + static_cast<std::size_t>(column / width) * stride;
+          want[static_cast<std::size_t>(column)] = sums[column] = static_cast<float>(column % 11);
+          for (std::int64_t i = 0; i < k; ++i) {
+            const float v = static_cast<float>(small(random));
+            core::store(dtype, panel, (i / group) * group * width + n * group + i % group, v);
+            want[static_cast<std::size_t>(column)] += a[static_cast<std::size_t>(i)] * v;
+          }
+        }
+        isa.row[static_cast<int>(dtype)](a.data(), panels.data, stride, count, k, sums);
+        for (std::int64_t column = 0; column < count * width; ++column) {
+          ASSERT_EQ(sums[column], want[static_cast<std::size_t>(column)])
+              << to_string(dtype) << " panels " << count << " k " << k << " column " << column;
+        }
+      }
+    }
+  }
+}
+
 // Every way a caller may hold the weights gives the same panels.
 TEST_P(Tile, PanelsDoNotDependOnTheCallersLayout) {
   const int lanes = isa_kernels(GetParam())->lanes;

@@ -70,9 +70,7 @@ Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) 
     const int warps = r.threads / 32;
     const int up = splits_for(warps, up_rows, up_chunks, r.up_jobs, r.up_chunks);
     const int down = splits_for(warps, down_rows, down_chunks, r.down_jobs, r.down_chunks);
-    // One thread finishes one sum.
-    const bool finishes = tokens * std::max(up_rows, down_rows) <= r.threads;
-    if (up == 0 || down == 0 || !finishes) continue;
+    if (tokens > 1 || !(spec.gated ? r.gated : r.plain) || up == 0 || down == 0) continue;
     complete(r.threads, up, down);
     plan.form = form;
     plan.seconds = streaming + kResidentSeconds;

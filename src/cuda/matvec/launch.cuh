@@ -1,6 +1,9 @@
 // Which kernel of cuda.matvec a call gets.
 #pragma once
 
+#include <type_traits>
+#include <utility>
+
 #include "cuda/matvec/resident.cuh"
 #include "cuda/matvec/streaming.cuh"
 
@@ -17,15 +20,24 @@ Status launch_mlp(const Call& call, cudaStream_t stream) {
   how.overlaps_predecessor = call.overlaps_predecessor;
   how.cooperative = true;  // the blocks meet
   if (recording() != nullptr) how.what = describe(call.plan);
-  switch (call.plan.form) {
-    case 0: return launch<resident_kernel<T, kTokens, kGated, 0>>(kName, how, 0, args);
-    case 1: return launch<resident_kernel<T, kTokens, kGated, 1>>(kName, how, 0, args);
-    case 2: return launch<resident_kernel<T, kTokens, kGated, 2>>(kName, how, 0, args);
-    case kStreaming: return launch<streaming_kernel<T, kTokens, kGated>>(kName, how, call.most_shared, args);
+  if constexpr (kTokens == 1) {
+    Status status;
+    bool found = false;
+    const auto try_form = [&]<int kForm>(std::integral_constant<int, kForm>) {
+      if constexpr (kGated ? kResident[kForm].gated : kResident[kForm].plain) {
+        if (call.plan.form != kForm) return;
+        found = true;
+        status = launch<resident_kernel<T, kGated, kForm>>(kName, how, 0, args);
+      }
+    };
+    [&]<int... kForm>(std::integer_sequence<int, kForm...>) {
+      (try_form(std::integral_constant<int, kForm>()), ...);
+    }
+    (std::make_integer_sequence<int, kStreaming>());
+    if (found) return status;
   }
-  return Status(StatusCode::internal, "", "unknown form");
+  return launch<streaming_kernel<T, kTokens, kGated>>(kName, how, call.most_shared, args);
 }
-static_assert(kStreaming == 3, "a case above for each resident form");
 
 template <class T>
 Status launch_any(const Call& call, cudaStream_t stream) {

@@ -20,13 +20,15 @@ inline constexpr int kMostTokens = 2;
 inline constexpr int kChunk = 256;   // elements of k that a warp reads at once
 inline constexpr int kStepLoads = 8;  // 16-byte loads that a lane of the streaming kernel has in each of two buffers
 
-// A kernel that holds all weights of a warp in registers: how many chunks and jobs a warp may have.
+// A kernel for one token that holds all weights of a warp in registers: how many chunks and jobs a warp may have.
 struct Resident {
+  bool gated, plain;  // which MLPs it is compiled for
   int up_chunks, up_jobs;
   int down_chunks, down_jobs;
   int threads;
 };
-inline constexpr Resident kResident[] = {{3, 2, 6, 1, 384}, {4, 1, 4, 2, 384}, {4, 2, 8, 1, 512}};
+inline constexpr Resident kResident[] = {
+    {true, true, 3, 2, 6, 1, 384}, {true, false, 4, 1, 4, 2, 384}, {false, true, 4, 2, 8, 1, 512}};
 inline constexpr int kStreaming = static_cast<int>(std::size(kResident));  // the form that takes any size
 inline constexpr int kStreamingThreads = 512;
 

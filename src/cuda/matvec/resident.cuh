@@ -6,7 +6,7 @@
 
 namespace fusedmlp::cuda::matvec {
 
-template <class T, int kTokens, bool kGated, int kForm>
+template <class T, bool kGated, int kForm>
 __global__ void __launch_bounds__(kResident[kForm].threads, 1) resident_kernel(const __grid_constant__ Args args) {
   constexpr Resident kShape = kResident[kForm];
   constexpr int kRows = kGated ? 2 : 1;
@@ -20,7 +20,6 @@ __global__ void __launch_bounds__(kResident[kForm].threads, 1) resident_kernel(c
   const int down_part = warp % args.down.splits, down_group = warp / args.down.splits;
   const int up_first = static_cast<int>(blockIdx.x) * args.up.rows;
   const int down_first = static_cast<int>(blockIdx.x) * args.down.rows;
-  const int tokens = static_cast<int>(hidden.m);
   const auto up_k = [&](int chunk) { return (up_part + args.up.splits * chunk) * kChunk + lane * 8; };
   const auto down_k = [&](int chunk) { return (down_part + args.down.splits * chunk) * kChunk + lane * 8; };
 
@@ -29,7 +28,7 @@ __global__ void __launch_bounds__(kResident[kForm].threads, 1) resident_kernel(c
   std::uint32_t before = 0;
   if (threadIdx.x == 0) before = ptx::barrier_state(args.barrier);
 
-  uint4 w[kUpJobs][kRows][kUpChunks], x[kTokens][kUpChunks];
+  uint4 w[kUpJobs][kRows][kUpChunks], x[kUpChunks];
 #pragma unroll
   for (int j = 0; j < kUpJobs; ++j) {
     const int row = up_group + j * args.up.groups;
@@ -44,30 +43,23 @@ __global__ void __launch_bounds__(kResident[kForm].threads, 1) resident_kernel(c
     }
   }
 #pragma unroll
-  for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
-    for (int c = 0; c < kUpChunks; ++c) {
-      x[t][c] = t < tokens
-                    ? load_elements<false>(static_cast<const T*>(hidden.a) + t * hidden.lda, up_k(c), hidden.k)
-                    : uint4{};
-    }
-  }
+  for (int c = 0; c < kUpChunks; ++c) x[c] = load_elements<false>(hidden.a, up_k(c), hidden.k);
   {
-    constexpr int kSums = kUpJobs * kRows * kTokens;
+    constexpr int kSums = kUpJobs * kRows;
     float own[kSums];
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
       float2 sum{};
 #pragma unroll
       for (int c = 0; c < kUpChunks; ++c) {
-        multiply_add<T>(x[i % kTokens][c], w[i / (kTokens * kRows)][i / kTokens % kRows][c], sum);
+        multiply_add<T>(x[c], w[i / kRows][i % kRows][c], sum);
       }
       own[i] = sum.x + sum.y;
     }
     const float sum = reduce(own, lane);
-    const int i = lane / (32 / kSums), row = up_group + i / (kTokens * kRows) * args.up.groups;
-    if (lane % (32 / kSums) == 0 && row < args.up.rows && i % kTokens < tokens) {
-      sums[((up_part * args.up.rows + row) * kRows + i / kTokens % kRows) * tokens + i % kTokens] = sum;
+    const int i = lane / (32 / kSums), row = up_group + i / kRows * args.up.groups;
+    if (lane % (32 / kSums) == 0 && row < args.up.rows) {
+      sums[(up_part * args.up.rows + row) * kRows + i % kRows] = sum;
     }
   }
 
@@ -85,30 +77,22 @@ __global__ void __launch_bounds__(kResident[kForm].threads, 1) resident_kernel(c
   write_hidden<T, kGated>(args, sums, up_first);
   meet(args, before);
 
-  uint4 h[kTokens][kDownChunks];
+  uint4 h[kDownChunks];
 #pragma unroll
-  for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
-    for (int c = 0; c < kDownChunks; ++c) {
-      h[t][c] = t < tokens ? load_elements<false>(static_cast<const T*>(out.a) + t * out.lda, down_k(c), out.k)
-                           : uint4{};
-    }
-  }
+  for (int c = 0; c < kDownChunks; ++c) h[c] = load_elements<false>(out.a, down_k(c), out.k);
   {
-    constexpr int kSums = kDownJobs * kTokens;
+    constexpr int kSums = kDownJobs;
     float own[kSums];
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
       float2 sum{};
 #pragma unroll
-      for (int c = 0; c < kDownChunks; ++c) multiply_add<T>(h[i % kTokens][c], v[i / kTokens][c], sum);
+      for (int c = 0; c < kDownChunks; ++c) multiply_add<T>(h[c], v[i][c], sum);
       own[i] = sum.x + sum.y;
     }
     const float sum = reduce(own, lane);
-    const int i = lane / (32 / kSums), row = down_group + i / kTokens * args.down.groups;
-    if (lane % (32 / kSums) == 0 && row < args.down.rows && i % kTokens < tokens) {
-      sums[(down_part * args.down.rows + row) * tokens + i % kTokens] = sum;
-    }
+    const int row = down_group + lane / (32 / kSums) * args.down.groups;
+    if (lane % (32 / kSums) == 0 && row < args.down.rows) sums[down_part * args.down.rows + row] = sum;
   }
   __syncthreads();
   write_outputs<T>(args, sums, down_first);
