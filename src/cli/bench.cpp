@@ -125,7 +125,7 @@ int run(Options options) {
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
   require_cpu_kernels(options.measure.kernels);
-  if (!options.measure.kernels.empty()) options.measure.kernels.push_back(read_floor().name);
+  if (!options.measure.kernels.empty()) options.measure.kernels.emplace_back(read_floor().name);
   OutputFile target(options.json);
   const DeviceInfo device = take(describe(Device::cpu()));
   const Threads threads(options.threads);

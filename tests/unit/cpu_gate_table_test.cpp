@@ -60,8 +60,8 @@ TEST_P(GateTable, ActivationsAreWithinTheStatedBound) {
 }
 
 TEST_P(GateTable, FarFromZeroActivationsAreTheirLimits) {
-  std::vector<float> x;
-  for (int i = 0; i < 4 * kStep; ++i) x.push_back((i % 2 == 0 ? 1.0f : -1.0f) * (16.0f + static_cast<float>(i)));
+  std::vector<float> x(4 * kStep);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = (i % 2 == 0 ? 1.0f : -1.0f) * (16.0f + static_cast<float>(i));
   std::vector<float> out(x.size());
   for (const Activation activation :
        {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu}) {
