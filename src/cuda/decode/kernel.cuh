@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/common/activations.cuh"
 #include "cuda/common/barrier_slot.h"
@@ -62,48 +63,49 @@ struct Sums {
   };
 };
 
-// Adds a unit of k of kTiles tiles: this lane's part of the first at `weights`, of the next ones kTileStep bytes on;
-// the activations at `activations` + rows[.].
-template <class T, int kClass, int kTiles, int kTileStep, int kSets, int kBlocks>
-__device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32_t activations,
+// Adds a step, kUnits units of each of kTiles tiles: this lane's part of the first piece at `weights`; the
+// activations of the first unit at `activations` + rows[.], of the next ones `apart` bytes on. Units from `units` on
+// are none of the product's. Every piece has sums of its own, so that few of the products wait for each other.
+template <class T, int kClass, int kTiles, int kUnits, int kSets, int kBlocks>
+__device__ __forceinline__ void multiply_step(std::uint32_t weights, std::uint32_t activations, int apart, int units,
                                               const std::uint32_t (&rows)[kClass / 8],
                                               float (&sums)[kSets][kStepUnits][kBlocks][4]) {
+  constexpr int kBuffers = kUnits == 1 && kBlocks > 1 ? 2 : 1;  // of 16 tokens' activations
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint4 b[kTiles], low[2], high[2];
+    uint4 b[kTiles * kUnits], low[kBuffers][kUnits], high[kBuffers][kUnits];
     const auto load_rows = [&](int m) {
-      low[m % 2] = load_shared(activations + rows[2 * m] + half * kUnit);
-      high[m % 2] =
-          kClass == 8 ? uint4{} : load_shared(activations + rows[(2 * m + 1) % (kClass / 8)] + half * kUnit);
-    };
-    load_rows(0);
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) b[j] = load_shared((weights ^ half * (kLineBytes / 2)) + j * kTileStep);
+      for (int u = 0; u < kUnits; ++u) {
+        const std::uint32_t at = activations + (u < units ? u * apart : 0) + half * (kLineBytes / 2);
+        low[m % kBuffers][u] = load_shared(at + rows[2 * m]);
+        high[m % kBuffers][u] = kClass == 8 ? uint4{} : load_shared(at + rows[(2 * m + 1) % (kClass / 8)]);
+      }
+    };
+#pragma unroll
+    for (int s = 0; s < kTiles * kUnits; ++s)
+      b[s] = load_shared((weights ^ half * (kLineBytes / 2)) + s * kUnitBytes);
+    if (kBuffers == 2) load_rows(0);
 #pragma unroll
     for (int m = 0; m < kBlocks; ++m) {
-      if (m + 1 < kBlocks) load_rows(m + 1);
-      const uint4 l = low[m % 2], h = high[m % 2];
+      if (kBuffers == 1) load_rows(m);
+      if (kBuffers == 2 && m + 1 < kBlocks) load_rows(m + 1);
 #pragma unroll
-      for (int j = 0; j < kTiles; ++j) ptx::mma_m16n8k16<T>(sums[0][j][m], {l.x, h.x, l.y, h.y}, b[j].x, b[j].y);
+      for (int u = 0; u < kUnits; ++u) {
+        if (u > 0 && u >= units) break;
+        const uint4 l = low[m % kBuffers][u], h = high[m % kBuffers][u];
 #pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        ptx::mma_m16n8k16<T>(sums[kSets - 1][j][m], {l.z, h.z, l.w, h.w}, b[j].z, b[j].w);
+        for (int j = 0; j < kTiles; ++j) {
+          const int s = j * kUnits + u;
+          ptx::mma_m16n8k16<T>(sums[0][s][m], {l.x, h.x, l.y, h.y}, b[s].x, b[s].y);
+        }
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) {
+          const int s = j * kUnits + u;
+          ptx::mma_m16n8k16<T>(sums[kSets - 1][s][m], {l.z, h.z, l.w, h.w}, b[s].z, b[s].w);
+        }
       }
     }
-  }
-}
-
-// Adds a step: kUnits units of each of kTiles tiles, `unit_step` bytes of activations apart; those from `units` on
-// are none of the product's.
-template <class T, int kClass, int kTiles, int kUnits, int kSets, int kBlocks>
-__device__ __forceinline__ void multiply_step(std::uint32_t weights, std::uint32_t activations, int unit_step,
-                                              int units, const std::uint32_t (&rows)[kClass / 8],
-                                              float (&sums)[kSets][kStepUnits][kBlocks][4]) {
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (u > 0 && u >= units) break;
-    multiply_unit<T, kClass, kTiles, kUnits * kUnitBytes>(weights + u * kUnitBytes, activations + u * unit_step, rows,
-                                                          sums);
   }
 }
 
@@ -151,16 +153,14 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
       continue;
     }
     const int end = min(part.units, first);
-    const std::uint32_t buffer =
-        shared + (chunk & buffer_mask) * tokens * pitch - chunk * chunk_units * kUnitStep;
+    const std::uint32_t buffer = shared + (chunk & buffer_mask) * tokens * pitch - chunk * chunk_units * kUnitStep;
 #pragma unroll 1
     for (; unit < end; unit += warps_k << step_shift) {
       ring.wait();
       const std::uint32_t at = buffer + unit * kUnitStep;
       const int apart = warps_k * kUnitStep;
       // How many units of k the step really has: all but in the end, warps_k apart.
-      const int units =
-          step_shift == 0 ? 1 : (min(end - unit - 1, 3 * warps_k) * inverse >> 16) + 1;
+      const int units = step_shift == 0 ? 1 : (min(end - unit - 1, 3 * warps_k) * inverse >> 16) + 1;
       if (warp.tiles == 4) {
         multiply_step<T, kClass, 4, 1>(ring.oldest(), at, apart, units, rows, sums);
       } else if (warp.tiles == 3) {
@@ -184,35 +184,53 @@ __device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart
 
   __syncthreads();  // the activations have been read
   using Values = typename Sums<kClass>::Values;
-  Values* const all = reinterpret_cast<Values*>(activations) + (warp.unit * phase.pass_tiles + warp.tile) * kBlocks * 32;
+  Values* const all =
+      reinterpret_cast<Values*>(activations) + (warp.unit * phase.pass_tiles + warp.tile) * kBlocks * 32 + lane;
+  const auto store = [&](auto tiles, auto units) {  // of a step
 #pragma unroll
-  for (int j = 0; j < kStepUnits; ++j) {
-    if (j >= warp.tiles) break;
+    for (int j = 0; j < tiles.value; ++j) {
+      if (j >= warp.tiles) break;
 #pragma unroll
-    for (int m = 0; m < kBlocks; ++m) {
-      Values values;
+      for (int m = 0; m < kBlocks; ++m) {
+        Values values{};
 #pragma unroll
-      for (int e = 0; e < Sums<kClass>::kValues; ++e) {
-        values.v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
+        for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+#pragma unroll
+          for (int u = 0; u < units.value; ++u) {
+#pragma unroll
+            for (int set = 0; set < kSets; ++set) values.v[e] += sums[set][j * units.value + u][m][e];
+          }
+        }
+        all[(j * kBlocks + m) * 32] = values;
       }
-      all[(j * kBlocks + m) * 32 + lane] = values;
     }
+  };
+  using std::integral_constant;
+  if (step_shift == 0) {
+    store(integral_constant<int, 4>(), integral_constant<int, 1>());
+  } else if (step_shift == 1) {
+    store(integral_constant<int, 2>(), integral_constant<int, 2>());
+  } else {
+    store(integral_constant<int, 1>(), integral_constant<int, 4>());
   }
   __syncthreads();
 }
 
-// What the warps along k have summed: lane `item` % 32 of 16 tokens and a tile, item / 32.
+// What the warps along k have summed: lane `item` % 32 of 16 tokens and a tile, item / 32, and in `second` the same
+// of the item `apart` on; `second` is left alone where `apart` is 0.
 template <int kClass>
-__device__ __forceinline__ typename Sums<kClass>::Values sum_of_warps(const unsigned char* activations, int item,
-                                                                      int stride, int warps_k) {
+__device__ __forceinline__ void sum_of_warps(const unsigned char* activations, int item, int apart, int stride,
+                                             int warps_k, typename Sums<kClass>::Values& first,
+                                             typename Sums<kClass>::Values& second) {
   const auto* from = reinterpret_cast<const typename Sums<kClass>::Values*>(activations) + item;
-  typename Sums<kClass>::Values sum = from[0];
 #pragma unroll 4
-  for (int w = 1; w < warps_k; ++w) {
+  for (int w = 0; w < warps_k; ++w) {
 #pragma unroll
-    for (int e = 0; e < Sums<kClass>::kValues; ++e) sum.v[e] += from[w * stride].v[e];
+    for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+      first.v[e] += from[w * stride].v[e];
+      if (apart > 0) second.v[e] += from[w * stride + apart].v[e];
+    }
   }
-  return sum;
 }
 
 // body(item) for the sums of `tiles` tiles that are some token's, over the threads of the block.
@@ -329,7 +347,7 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
     const int warps_k = phase.warps_k;
     const int sums_of_warp = phase.pass_tiles * Sums<kClass>::kBlocks * 32;  // items
     const int items = sums_of_warp >> gated_shift;                           // of a pass
-    const int passes = divide_up(part.rows, phase.pass_rows);
+    const int pass_rows = phase.pass_rows;
     const std::int64_t ldo = phase.gemm.ldo;
     T* const out = static_cast<T*>(phase.gemm.out) + part.row;
     // [group of blocks][pass][split][item]
@@ -339,44 +357,36 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
     const ActivationArgs activation = args.activation;
     if (p == 0 && part.rows == 0) begin();
 #pragma unroll 1
-    for (int pass = 0; pass < passes; ++pass) {
-      if (pass > 0) __syncthreads();  // the sums of the pass before have been read
+    for (int first = 0, first_item = 0; first < part.rows; first += pass_rows, first_item += items) {
+      if (first > 0) __syncthreads();  // the sums of the pass before have been read
       multiply<T, kClass>(phase, part, tokens, ring, activations, [&] {
-        if (p == 0 && pass == 0) begin();
+        if (p == 0 && first == 0) begin();
       });
-      const int first = pass * phase.pass_rows;
       for_items<kClass>(0, items, tokens, [&](int item) {
-        if (p == 1 || gated_shift == 0) {
-          Values v = sum_of_warps<kClass>(activations, item, sums_of_warp, warps_k);
-          if (splits > 1) {
-            partials[(pass * splits + part.split) * items + item] = v;
-            return;
-          }
-          if (has_bias) add_bias<kClass>((p == 0 ? bias_up : bias_down) + first, item, part.rows - first, v);
-          if (p == 0) {
-            with_form(activation.form, [&](auto form) {
-#pragma unroll
-              for (float& x : v.v) x = activate<decltype(form)::value>(activation, x);
-            });
-          }
-          store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
+        constexpr int kTileItems = Sums<kClass>::kBlocks * 32;
+        const int apart = gated_shift * kTileItems;  // up's from gate's
+        Values v{}, up{};
+        sum_of_warps<kClass>(activations, item + item / kTileItems * apart, apart, sums_of_warp, warps_k, v, up);
+        if (splits > 1) {
+          partials[(first_item * splits + part.split * items) + item] = v;
           return;
         }
-        constexpr int kTileItems = Sums<kClass>::kBlocks * 32;
-        const int gate_item = item + item / kTileItems * kTileItems;
-        Values v = sum_of_warps<kClass>(activations, gate_item, sums_of_warp, warps_k);
-        Values up = sum_of_warps<kClass>(activations, gate_item + kTileItems, sums_of_warp, warps_k);
+        const int left = part.rows - first;
         if (has_bias) {
-          add_bias<kClass>(bias_gate + first, item, part.rows - first, v);
-          add_bias<kClass>(bias_up + first, item, part.rows - first, up);
+          const float* bias = p == 1 ? bias_down : apart > 0 ? bias_gate : bias_up;
+          add_bias<kClass>(bias + first, item, left, v);
+          if (apart > 0) add_bias<kClass>(bias_up + first, item, left, up);
         }
-        with_form(activation.form, [&](auto form) {
+        if (p == 0) {
+          with_form(activation.form, [&](auto form) {
+            constexpr ActivationForm kForm = decltype(form)::value;
 #pragma unroll
-          for (int e = 0; e < Sums<kClass>::kValues; ++e) {
-            v.v[e] = gated<decltype(form)::value>(activation, v.v[e], up.v[e]);
-          }
-        });
-        store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
+            for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+              v.v[e] = apart > 0 ? gated<kForm>(activation, v.v[e], up.v[e]) : activate<kForm>(activation, v.v[e]);
+            }
+          });
+        }
+        store_item<T, kClass>(out + first, ldo, item, tokens, left, v);
       });
     }
     if (p == 1) {
@@ -389,11 +399,10 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
       __syncthreads();
       // Each of the blocks that share these columns adds some of the sums, in the order of the splits.
 #pragma unroll 1
-      for (int pass = 0; pass < passes; ++pass) {
-        const int first = pass * phase.pass_rows;
+      for (int first = 0, first_item = 0; first < part.rows; first += pass_rows, first_item += items) {
         for_items<kClass>(part.split * items >> phase.split_shift, (part.split + 1) * items >> phase.split_shift,
                           tokens, [&](int item) {
-                            const float* from = partials[pass * splits * items + item].v;
+                            const float* from = partials[first_item * splits + item].v;
                             Values v{};
 #pragma unroll 4
                             for (int s = 0; s < splits; ++s) {
