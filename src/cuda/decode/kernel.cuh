@@ -1,10 +1,4 @@
-// A whole MLP of few tokens in one launch.
-//
-// Products by mma.sync with tokens as the 16 rows of the first operand and 8 weight rows as the columns of the
-// second. Where the instruction wants k in pairs (2t, 2t + 1) and (2t + 8, 2t + 9) of 16, both operands give the 16
-// bytes that lane t of 4 holds: k is permuted alike in both, and a lane reads whole 16-byte pieces of its row.
-//
-// Sums are taken in an order that depends on the plan alone.
+// A whole MLP of few tokens in one launch: a product, a barrier over the grid, the other product.
 #pragma once
 
 #include <algorithm>
@@ -12,208 +6,12 @@
 #include "cuda/common/activations.cuh"
 #include "cuda/common/barrier_slot.h"
 #include "cuda/common/launch.h"
-#include "cuda/common/numeric.cuh"
-#include "cuda/decode/ring.cuh"
+#include "cuda/decode/multiply.cuh"
 #include "cuda/ptx/grid_barrier.cuh"
 #include "cuda/ptx/grid_dependency.cuh"
-#include "cuda/ptx/mma.cuh"
 #include "cuda/ptx/prefetch.cuh"
 
 namespace fusedmlp::cuda::decode {
-
-__device__ __forceinline__ uint4 load_shared(std::uint32_t address) {
-  uint4 v;
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(address)
-               : "memory");
-  return v;
-}
-
-// `units` of k of every token into shared memory, from element `k` on.
-template <class T>
-__device__ __forceinline__ void load_activations(const PhaseArgs& phase, int k, int units, std::uint32_t to,
-                                                 int pitch) {
-  const int threads = 1 << phase.chunk_shift;  // of a row
-  const int thread = static_cast<int>(threadIdx.x);
-  const int chunks = units * (kUnit / kChunk);  // of 16 bytes in a row
-  const int left = phase.gemm.k - k;
-  const int rows = static_cast<int>(phase.gemm.m);
-  const int row_step = static_cast<int>(blockDim.x) >> phase.chunk_shift;
-  int row = thread >> phase.chunk_shift;
-  if (row >= row_step) return;
-  for (; row < rows; row += row_step) {
-    const T* from = static_cast<const T*>(phase.gemm.a) + row * phase.gemm.lda + k;
-    for (int chunk = thread & (threads - 1); chunk < chunks; chunk += threads) {
-      ptx::cp_async_part(to + row * pitch + chunk * 16, from + chunk * 8, max(0, min(16, (left - chunk * 8) * 2)));
-    }
-  }
-}
-
-// How the sums of a pass lie, in shared memory as among splits: [tile][16 tokens][lane][value], as the products give
-// them: value e of lane l is token l / 4 + 8 (e / 2), row 2 (l % 4) + e % 2 of the tile.
-template <int kClass>
-struct Sums {
-  static constexpr int kBlocks = kClass == 8 ? 1 : kClass / 16;  // of 16 tokens
-  static constexpr int kValues = kClass == 8 ? 2 : 4;            // a lane; with 8 tokens the upper ones are none
-  static_assert(32 * kValues == sum_floats(kClass));
-  struct __align__(4 * kValues) Values {
-    float v[kValues];
-  };
-};
-
-// Adds a unit of k of kTiles tiles: this lane's part of the first at `weights`, of the next ones kTileStep bytes on;
-// the activations at `activations` + rows[.].
-template <class T, int kClass, int kTiles, int kTileStep, int kSets, int kBlocks>
-__device__ __forceinline__ void multiply_unit(std::uint32_t weights, std::uint32_t activations,
-                                              const std::uint32_t (&rows)[kClass / 8],
-                                              float (&sums)[kSets][kStepUnits][kBlocks][4]) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    uint4 b[kTiles], low[2], high[2];
-    const auto load_rows = [&](int m) {
-      low[m % 2] = load_shared(activations + rows[2 * m] + half * kUnit);
-      high[m % 2] =
-          kClass == 8 ? uint4{} : load_shared(activations + rows[(2 * m + 1) % (kClass / 8)] + half * kUnit);
-    };
-    load_rows(0);
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) b[j] = load_shared((weights ^ half * (kLineBytes / 2)) + j * kTileStep);
-#pragma unroll
-    for (int m = 0; m < kBlocks; ++m) {
-      if (m + 1 < kBlocks) load_rows(m + 1);
-      const uint4 l = low[m % 2], h = high[m % 2];
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) ptx::mma_m16n8k16<T>(sums[0][j][m], {l.x, h.x, l.y, h.y}, b[j].x, b[j].y);
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) {
-        ptx::mma_m16n8k16<T>(sums[kSets - 1][j][m], {l.z, h.z, l.w, h.w}, b[j].z, b[j].w);
-      }
-    }
-  }
-}
-
-// Adds a step: kUnits units of each of kTiles tiles, `unit_step` bytes of activations apart; those from `units` on
-// are none of the product's.
-template <class T, int kClass, int kTiles, int kUnits, int kSets, int kBlocks>
-__device__ __forceinline__ void multiply_step(std::uint32_t weights, std::uint32_t activations, int unit_step,
-                                              int units, const std::uint32_t (&rows)[kClass / 8],
-                                              float (&sums)[kSets][kStepUnits][kBlocks][4]) {
-#pragma unroll
-  for (int u = 0; u < kUnits; ++u) {
-    if (u > 0 && u >= units) break;
-    multiply_unit<T, kClass, kTiles, kUnits * kUnitBytes>(weights + u * kUnitBytes, activations + u * unit_step, rows,
-                                                          sums);
-  }
-}
-
-// One pass over k of the block's rows: their sums to shared memory, where the activations were. meanwhile() is called
-// while the first operands are under way.
-template <class T, int kClass, class Meanwhile>
-__device__ __forceinline__ void multiply(const PhaseArgs& phase, const BlockPart& part, int tokens, Ring<T>& ring,
-                                         unsigned char* activations, const Meanwhile& meanwhile) {
-  constexpr int kBlocks = Sums<kClass>::kBlocks;
-  constexpr int kHalves = kClass / 8;
-  constexpr int kSets = kClass <= 16 ? 2 : 1;  // of sums, so that products need not wait for each other
-  constexpr int kUnitStep = kUnit * 2;         // bytes
-  const WarpPart warp(phase);
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int chunk_units = phase.chunk_units;
-  const int buffer_mask = phase.buffers - 1;
-  const int step_shift = phase.step_shift;
-  const int warps_k = phase.warps_k;
-  const int inverse = phase.warps_k_inverse;
-  const int pitch = activation_pitch(chunk_units);
-  const std::uint32_t shared = ptx::shared_address(activations);
-  std::uint32_t rows[kHalves];  // beyond the last token the last one again: those sums are not used
-#pragma unroll
-  for (int i = 0; i < kHalves; ++i) rows[i] = min(8 * i + lane / 4, tokens - 1) * pitch + lane % 4 * 16;
-
-  float sums[kSets][kStepUnits][kBlocks][4] = {};
-  int loaded = 0;  // steps queued before the newest chunk of activations
-  int unit = warp.tiles > 0 ? warp.unit : part.units;
-  // Before chunk 0 nothing is multiplied; while a chunk is, the next one is under way.
-#pragma unroll 1
-  for (int chunk = -1; chunk * chunk_units < part.units; ++chunk) {
-    const int first = (chunk + 1) * chunk_units;  // of the next chunk
-    if (chunk >= 0) {
-      ring.wait_for_older(loaded);
-      __syncthreads();
-    }
-    if (first < part.units) {
-      load_activations<T>(phase, part.k + first * kUnit, min(chunk_units, part.units - first),
-                          shared + ((chunk + 1) & buffer_mask) * tokens * pitch, pitch);
-      ptx::cp_async_commit();
-      loaded = ring.queued();
-    }
-    if (chunk < 0) {
-      meanwhile();
-      continue;
-    }
-    const int end = min(part.units, first);
-    const std::uint32_t buffer =
-        shared + (chunk & buffer_mask) * tokens * pitch - chunk * chunk_units * kUnitStep;
-#pragma unroll 1
-    for (; unit < end; unit += warps_k << step_shift) {
-      ring.wait();
-      const std::uint32_t at = buffer + unit * kUnitStep;
-      const int apart = warps_k * kUnitStep;
-      // How many units of k the step really has: all but in the end, warps_k apart.
-      const int units =
-          step_shift == 0 ? 1 : (min(end - unit - 1, 3 * warps_k) * inverse >> 16) + 1;
-      if (warp.tiles == 4) {
-        multiply_step<T, kClass, 4, 1>(ring.oldest(), at, apart, units, rows, sums);
-      } else if (warp.tiles == 3) {
-        multiply_step<T, kClass, 3, 1>(ring.oldest(), at, apart, units, rows, sums);
-      } else if (step_shift == 2) {
-        multiply_step<T, kClass, 1, 4>(ring.oldest(), at, apart, units, rows, sums);
-      } else if (warp.tiles == 2) {
-        if (step_shift == 1) {
-          multiply_step<T, kClass, 2, 2>(ring.oldest(), at, apart, units, rows, sums);
-        } else {
-          multiply_step<T, kClass, 2, 1>(ring.oldest(), at, apart, units, rows, sums);
-        }
-      } else if (step_shift == 1) {
-        multiply_step<T, kClass, 1, 2>(ring.oldest(), at, apart, units, rows, sums);
-      } else {
-        multiply_step<T, kClass, 1, 1>(ring.oldest(), at, apart, units, rows, sums);
-      }
-      ring.replace_oldest();
-    }
-  }
-
-  __syncthreads();  // the activations have been read
-  using Values = typename Sums<kClass>::Values;
-  Values* const all = reinterpret_cast<Values*>(activations) + (warp.unit * phase.pass_tiles + warp.tile) * kBlocks * 32;
-#pragma unroll
-  for (int j = 0; j < kStepUnits; ++j) {
-    if (j >= warp.tiles) break;
-#pragma unroll
-    for (int m = 0; m < kBlocks; ++m) {
-      Values values;
-#pragma unroll
-      for (int e = 0; e < Sums<kClass>::kValues; ++e) {
-        values.v[e] = kSets == 1 ? sums[0][j][m][e] : sums[0][j][m][e] + sums[1][j][m][e];
-      }
-      all[(j * kBlocks + m) * 32 + lane] = values;
-    }
-  }
-  __syncthreads();
-}
-
-// What the warps along k have summed: lane `item` % 32 of 16 tokens and a tile, item / 32.
-template <int kClass>
-__device__ __forceinline__ typename Sums<kClass>::Values sum_of_warps(const unsigned char* activations, int item,
-                                                                      int stride, int warps_k) {
-  const auto* from = reinterpret_cast<const typename Sums<kClass>::Values*>(activations) + item;
-  typename Sums<kClass>::Values sum = from[0];
-#pragma unroll 4
-  for (int w = 1; w < warps_k; ++w) {
-#pragma unroll
-    for (int e = 0; e < Sums<kClass>::kValues; ++e) sum.v[e] += from[w * stride].v[e];
-  }
-  return sum;
-}
 
 // body(item) for the sums of `tiles` tiles that are some token's, over the threads of the block.
 template <int kClass, class Body>
@@ -329,7 +127,7 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
     const int warps_k = phase.warps_k;
     const int sums_of_warp = phase.pass_tiles * Sums<kClass>::kBlocks * 32;  // items
     const int items = sums_of_warp >> gated_shift;                           // of a pass
-    const int passes = divide_up(part.rows, phase.pass_rows);
+    const int pass_rows = phase.pass_rows;
     const std::int64_t ldo = phase.gemm.ldo;
     T* const out = static_cast<T*>(phase.gemm.out) + part.row;
     // [group of blocks][pass][split][item]
@@ -339,44 +137,36 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
     const ActivationArgs activation = args.activation;
     if (p == 0 && part.rows == 0) begin();
 #pragma unroll 1
-    for (int pass = 0; pass < passes; ++pass) {
-      if (pass > 0) __syncthreads();  // the sums of the pass before have been read
+    for (int first = 0, first_item = 0; first < part.rows; first += pass_rows, first_item += items) {
+      if (first > 0) __syncthreads();  // the sums of the pass before have been read
       multiply<T, kClass>(phase, part, tokens, ring, activations, [&] {
-        if (p == 0 && pass == 0) begin();
+        if (p == 0 && first == 0) begin();
       });
-      const int first = pass * phase.pass_rows;
       for_items<kClass>(0, items, tokens, [&](int item) {
-        if (p == 1 || gated_shift == 0) {
-          Values v = sum_of_warps<kClass>(activations, item, sums_of_warp, warps_k);
-          if (splits > 1) {
-            partials[(pass * splits + part.split) * items + item] = v;
-            return;
-          }
-          if (has_bias) add_bias<kClass>((p == 0 ? bias_up : bias_down) + first, item, part.rows - first, v);
-          if (p == 0) {
-            with_form(activation.form, [&](auto form) {
-#pragma unroll
-              for (float& x : v.v) x = activate<decltype(form)::value>(activation, x);
-            });
-          }
-          store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
+        constexpr int kTileItems = Sums<kClass>::kBlocks * 32;
+        const int apart = gated_shift * kTileItems;  // up's from gate's
+        Values v{}, up{};
+        sum_of_warps<kClass>(activations, item + item / kTileItems * apart, apart, sums_of_warp, warps_k, v, up);
+        if (splits > 1) {
+          partials[(first_item * splits + part.split * items) + item] = v;
           return;
         }
-        constexpr int kTileItems = Sums<kClass>::kBlocks * 32;
-        const int gate_item = item + item / kTileItems * kTileItems;
-        Values v = sum_of_warps<kClass>(activations, gate_item, sums_of_warp, warps_k);
-        Values up = sum_of_warps<kClass>(activations, gate_item + kTileItems, sums_of_warp, warps_k);
+        const int left = part.rows - first;
         if (has_bias) {
-          add_bias<kClass>(bias_gate + first, item, part.rows - first, v);
-          add_bias<kClass>(bias_up + first, item, part.rows - first, up);
+          const float* bias = p == 1 ? bias_down : apart > 0 ? bias_gate : bias_up;
+          add_bias<kClass>(bias + first, item, left, v);
+          if (apart > 0) add_bias<kClass>(bias_up + first, item, left, up);
         }
-        with_form(activation.form, [&](auto form) {
+        if (p == 0) {
+          with_form(activation.form, [&](auto form) {
+            constexpr ActivationForm kForm = decltype(form)::value;
 #pragma unroll
-          for (int e = 0; e < Sums<kClass>::kValues; ++e) {
-            v.v[e] = gated<decltype(form)::value>(activation, v.v[e], up.v[e]);
-          }
-        });
-        store_item<T, kClass>(out + first, ldo, item, tokens, part.rows - first, v);
+            for (int e = 0; e < Sums<kClass>::kValues; ++e) {
+              v.v[e] = apart > 0 ? gated<kForm>(activation, v.v[e], up.v[e]) : activate<kForm>(activation, v.v[e]);
+            }
+          });
+        }
+        store_item<T, kClass>(out + first, ldo, item, tokens, left, v);
       });
     }
     if (p == 1) {
@@ -389,11 +179,10 @@ __global__ void __launch_bounds__(32 * most_warps(kClass), 1) mlp_kernel(const _
       __syncthreads();
       // Each of the blocks that share these columns adds some of the sums, in the order of the splits.
 #pragma unroll 1
-      for (int pass = 0; pass < passes; ++pass) {
-        const int first = pass * phase.pass_rows;
+      for (int first = 0, first_item = 0; first < part.rows; first += pass_rows, first_item += items) {
         for_items<kClass>(part.split * items >> phase.split_shift, (part.split + 1) * items >> phase.split_shift,
                           tokens, [&](int item) {
-                            const float* from = partials[pass * splits * items + item].v;
+                            const float* from = partials[first_item * splits + item].v;
                             Values v{};
 #pragma unroll 4
                             for (int s = 0; s < splits; ++s) {

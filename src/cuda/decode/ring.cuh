@@ -16,19 +16,19 @@ struct PhaseArgs {
   const void* weights[2];   // one matrix, or gate and up
   std::int64_t strides[2];  // between their rows
   int gated;                // 0 or 1
-  int units;            // of k in all
-  int rows;             // output columns of a block
-  int pass_rows;        // of them in a pass over k
-  int pass_tiles;       // weight rows of a pass in tiles; with a gate, even ones are its and odd ones are up's
-  int tiles;            // of a warp
-  int step_shift;       // log2 of the units of a step
-  int warps_k;          // warps along k; a warp's units lie that far apart
-  int warps_k_inverse;  // 2^16 / warps_k, rounded up
-  int chunk_units;      // of k that the activations in shared memory span
-  int buffers;          // of such chunks: 1 or 2
-  int split_shift;      // log2 of the blocks that share rows, each with its part of k
-  int chunk_shift;      // log2 of the threads that copy a token's activations
-  int prefetch_bytes;   // of each weight row of a block
+  int units;                // of k in all
+  int rows;                 // output columns of a block
+  int pass_rows;            // of them in a pass over k
+  int pass_tiles;           // weight rows of a pass in tiles; with a gate, even ones are its and odd ones are up's
+  int tiles;                // of a warp
+  int step_shift;           // log2 of the units of a step
+  int warps_k;              // warps along k; a warp's units lie that far apart
+  int warps_k_inverse;      // 2^16 / warps_k, rounded up
+  int chunk_units;          // of k that the activations in shared memory span
+  int buffers;              // of such chunks: 1 or 2
+  int split_shift;          // log2 of the blocks that share rows, each with its part of k
+  int chunk_shift;          // log2 of the threads that copy a token's activations
+  int prefetch_bytes;       // of each weight row of a block
 };
 
 struct KernelArgs {
@@ -110,9 +110,13 @@ class Ring {
   __device__ __forceinline__ void wait_for_older(int queued) const { ptx::cp_async_wait(queued_ - queued); }
   __device__ __forceinline__ int queued() const { return queued_; }
 
-  // Shared-memory address of this lane's first 16 bytes of the oldest step; its second half of a unit is kUnitBytes /
-  // 2 on, the next piece kUnitBytes.
-  __device__ __forceinline__ std::uint32_t oldest() const { return read_; }
+  // Shared-memory address of what this lane multiplies first of the oldest step: 16 bytes of row lane / 4 of its
+  // first piece. Those of the line's second half are at the address with bit 6 flipped, the next piece's kUnitBytes
+  // on.
+  __device__ __forceinline__ std::uint32_t oldest() const {
+    const std::uint32_t row = threadIdx.x % 32 / 4;
+    return read_ + row * kLineBytes + ((threadIdx.x % 4 + row % 2 * 4) << 4);
+  }
   // Gives its place to a new one.
   __device__ __forceinline__ void replace_oldest() {
     __syncwarp();
@@ -208,11 +212,11 @@ class Ring {
   int next_phase_ = 0;          // behind the one that steps are queued of
   int rows_ = 0, row_ = 0, pass_rows_ = 0;
   int pieces_ = 0;
-  int step_k_ = 0;  // elements of k between two steps
-  int full_ = 0;    // that a step spans
-  int left_ = 0;    // from the next step on
-  const T* from_[kStepUnits];   // this lane's first row of each piece
-  int to_second_[kStepUnits];   // from there to its second row, in chunks
+  int step_k_ = 0;             // elements of k between two steps
+  int full_ = 0;               // that a step spans
+  int left_ = 0;               // from the next step on
+  const T* from_[kStepUnits];  // this lane's first row of each piece
+  int to_second_[kStepUnits];  // from there to its second row, in chunks
 };
 
 }  // namespace fusedmlp::cuda::decode
