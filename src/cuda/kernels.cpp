@@ -9,6 +9,8 @@ std::span<const KernelEntry> cuda_kernels() {
       cuda::prefill_kernel(),
       cuda::matvec_kernel(),
       cuda::decode_kernel(),
+      cuda::narrow_hopper_kernel(),
+      cuda::narrow_kernel(),
       cuda::portable_kernel(),
       cuda::layers_kernel(),
   };

@@ -33,6 +33,22 @@ __device__ inline f16 from_float<f16>(float value) {
   return __float2half_rn(value);
 }
 
+// Two values in one register, `low` in the lower half.
+template <class T>
+__device__ std::uint32_t pack(float low, float high);
+template <>
+__device__ inline std::uint32_t pack<bf16>(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+template <>
+__device__ inline std::uint32_t pack<f16>(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
 template <class T>
 __device__ __forceinline__ float bias_at(const Bias& bias, std::int64_t column) {
   return bias.data == nullptr ? 0.0f : to_float(static_cast<const T*>(bias.data)[column * bias.stride]);

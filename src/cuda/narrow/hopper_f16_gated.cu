@@ -1,0 +1,9 @@
+#include "cuda/narrow/hopper.cuh"
+
+namespace fusedmlp::cuda::narrow {
+
+Status hopper_f16_gated(const NarrowCall& call, cudaStream_t stream) {
+  return launch_any_hopper<f16, true>(call, stream);
+}
+
+}  // namespace fusedmlp::cuda::narrow

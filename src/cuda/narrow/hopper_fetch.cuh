@@ -1,0 +1,94 @@
+// Warps that fetch for the Hopper narrow kernel: weights through the copy engine, biases through registers.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/common/numeric.cuh"
+#include "cuda/narrow/hopper_tile.cuh"
+#include "cuda/ptx/mbarrier.cuh"
+#include "cuda/ptx/sync.cuh"
+#include "cuda/ptx/tma.cuh"
+#include "cuda/sm90/ring.cuh"
+
+namespace fusedmlp::cuda::narrow {
+
+// All weights, `passes` times, in the order in which they are read: each chunk's first ones, then its second ones.
+template <class Tile>
+__device__ __forceinline__ void fetch_weights(const HopperParams& p, int passes, std::uint32_t stages,
+                                              std::uint32_t full, std::uint32_t empty) {
+  sm90::Ring<Tile::kStages> ring;
+  sm90::Ring<Tile::kUnits> unit;
+  // load(to, barrier, slice) for each slice of a unit.
+  const auto fetch = [&](int slices, int bytes, const auto& load) {
+    const std::uint32_t barrier = full + 8 * unit.stage;
+    for (int i = 0; i < slices; ++i, ring.advance()) {
+      ptx::mbarrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
+      if (ptx::elect_one()) {
+        if (i == 0) ptx::mbarrier_arrive_expect(barrier, slices * bytes);
+        load(stages + ring.stage * Tile::kStageBytes, barrier, i);
+      }
+      __syncwarp();
+    }
+    unit.advance();
+  };
+  for (int pass = 0; pass < passes; ++pass) {
+    for (int chunk = 0; chunk < p.chunks; ++chunk) {
+      const int first = chunk * Tile::kChunk;
+      fetch(Tile::kUpSlices, Tile::kUpBytes, [&](std::uint32_t to, std::uint32_t barrier, int slice) {
+#pragma unroll
+        for (int k = 0; k < Tile::kUpDepth; k += kBlock, to += Tile::kRows * 128) {
+          const int column = slice * Tile::kUpDepth + k;
+          if (Tile::kGated) ptx::tma_load(to, p.gate, barrier, column, first);
+          ptx::tma_load(to + (Tile::kGated ? Tile::kChunk * 128 : 0), p.up, barrier, column, first);
+        }
+      });
+      fetch(Tile::kDownSlices, Tile::kDownBytes, [&](std::uint32_t to, std::uint32_t barrier, int slice) {
+        constexpr int kSlices = Tile::kDownSlices / Tile::kPieces;  // of a piece
+#pragma unroll
+        for (int k = 0; k < Tile::kDownDepth; k += kBlock, to += Tile::kOutRows * 128) {
+          ptx::tma_load(to, p.down, barrier, first + slice % kSlices * Tile::kDownDepth + k,
+                        slice / kSlices * Tile::kOutRows);
+        }
+      });
+    }
+  }
+}
+
+// One warp writes kColumns values as load_bias() reads them: four values for each lane of four and 16 columns.
+template <int kColumns, class Value>
+__device__ __forceinline__ void store_bias(std::uint32_t table, const Value& value) {
+  for (int i = static_cast<int>(threadIdx.x % 32); i < kColumns / 4; i += 32) {
+    const int column = i / 4 * 16 + i % 4 * 2;
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(table + 16 * i), "f"(value(column)),
+                 "f"(value(column + 1)), "f"(value(column + 8)), "f"(value(column + 9))
+                 : "memory");
+  }
+}
+
+// The hidden's biases, beside the first weights of each chunk.
+template <class T, class Tile>
+__device__ __forceinline__ void fetch_biases(const HopperParams& p, int passes, std::uint32_t biases,
+                                             std::uint32_t full, std::uint32_t empty) {
+  sm90::Ring<Tile::kStages> ring;
+  sm90::Ring<Tile::kUnits> unit;
+  sm90::Ring<Tile::kBiases> bias;
+  for (int pass = 0; pass < passes; ++pass) {
+    for (int chunk = 0; chunk < p.chunks; ++chunk) {
+      // Once the stage of the first slice is free, so is the table: more tables than chunks fit the ring.
+      ptx::mbarrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
+      store_bias<Tile::kRows>(biases + bias.stage * Tile::kBiasBytes, [&](int row) {
+        const bool of_gate = Tile::kGated && row < Tile::kChunk;
+        const int unit_at = chunk * Tile::kChunk + (Tile::kGated && !of_gate ? row - Tile::kChunk : row);
+        return unit_at < p.hidden ? bias_at<T>(of_gate ? p.bias_gate : p.bias_up, unit_at) : 0.0f;
+      });
+      __syncwarp();
+      if (ptx::elect_one()) ptx::mbarrier_arrive(full + 8 * unit.stage);
+      __syncwarp();
+      ring.advance(Tile::kUpSlices + Tile::kDownSlices);
+      unit.advance(2);
+      bias.advance();
+    }
+  }
+}
+
+}  // namespace fusedmlp::cuda::narrow

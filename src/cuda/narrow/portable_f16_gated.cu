@@ -1,0 +1,9 @@
+#include "cuda/narrow/portable.cuh"
+
+namespace fusedmlp::cuda::narrow {
+
+Status portable_f16_gated(const NarrowCall& call, cudaStream_t stream) {
+  return launch_any_portable<f16, true>(call, stream);
+}
+
+}  // namespace fusedmlp::cuda::narrow
