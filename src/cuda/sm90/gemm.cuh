@@ -22,7 +22,6 @@
 #include "cuda/ptx/wgmma.cuh"
 #include "cuda/sm90/activation.cuh"
 #include "cuda/sm90/ring.cuh"
-#include "cuda/sm90/stage_output.cuh"
 #include "cuda/sm90/tensor_map.h"
 #include "cuda/sm90/tiles.h"
 
