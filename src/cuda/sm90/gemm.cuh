@@ -137,6 +137,24 @@ __device__ inline void finish(const FastActivation& f, const float* d, std::uint
   }
 }
 
+// Packed pairs to shared memory in the layout of the output's tensor map: 64 rows of kBox columns, swizzled over that
+// width.
+template <class Tile>
+__device__ inline void stage_output(std::uint32_t area, const std::uint32_t (&out)[Tile::kBox / 4]) {
+  constexpr int kRowBytes = Tile::kBox * 2;
+  constexpr int kChunks = Tile::kBox / 8;  // of 16 bytes
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const int row = 16 * warp + lane % 16;
+  // The copy engine's swizzle: 16-byte chunk number xor number of the line of 128 bytes.
+  const int swizzle = (row * kRowBytes / 128) % kChunks;
+#pragma unroll
+  for (int i = 0; i < kChunks / 2; ++i) {
+    const int chunk = 2 * i + lane / 16;
+    ptx::store_matrix_x4(area + row * kRowBytes + (chunk ^ swizzle) * 16, out[4 * i], out[4 * i + 1], out[4 * i + 2],
+                         out[4 * i + 3]);
+  }
+}
+
 template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant__ GemmParams p) {
   constexpr int kStagesA = Tile::kStagesA, kStagesB = Tile::kStagesB;
@@ -311,7 +329,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
         for (int box = 0; box < Tile::kOut / Tile::kBox; ++box) {
           std::uint32_t out[Tile::kBox / 4];
           finish<T, Tile>(p.f, d[i] + box * (Tile::kBox / 2), out);
-          stage_output<Tile::kBox>(area, out);
+          stage_output<Tile>(area, out);
           ptx::fence_async_shared();
           // The thread that stores lets nobody go on to the next area before its last store has read it.
           if (thread == 0) ptx::tma_store_wait_read<Tile::kStores - 2>();
