@@ -347,7 +347,7 @@ Status launch_any_hopper(const NarrowCall& call, cudaStream_t stream) {
     case 128: return launch_hopper<T, Tile<128, kGated, true, true>>(call, stream);
     case 192: return launch_hopper<T, Tile<192, kGated, kGated, false>>(call, stream);
     default:
-      if constexpr (kGated) return launch_hopper<T, Tile<256, true, true, true>>(call, stream);
+      if constexpr (kGated) return launch_hopper<T, Tile<256, true, false, false>>(call, stream);
       return launch_widest<T>(call, stream);
   }
 }
