@@ -73,8 +73,8 @@ class Lab {
     void* bias = random_elements(spec.dtype, std::max(h, spec.d_out), 0.5f);
     x_ = random_elements(spec.dtype, tokens * spec.d_in, 1);
     y_ = allocate(static_cast<std::size_t>(tokens * spec.d_out) * 2);
-    workspace_ =
-        static_cast<std::byte*>(allocate(decode::hidden_bytes(spec, tokens) + decode::partial_bytes(spec, tokens, device_)));
+    workspace_ = static_cast<std::byte*>(
+        allocate(decode::hidden_bytes(spec, tokens) + decode::partial_bytes(spec, tokens, device_)));
     owned_ = {up, down, bias, x_, y_, workspace_};
     const double weight_bytes = double(weight_elements(spec)) * 2;
     const int copies = std::max(2, int(std::ceil(200e6 / weight_bytes)) + 1);

@@ -46,9 +46,7 @@ class Json {
     writer_.RawValue(object.data(), object.size(), rapidjson::kObjectType);
   }
   // An element of an array.
-  void text(std::string_view value) {
-    writer_.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
-  }
+  void text(std::string_view value) { writer_.String(value.data(), static_cast<rapidjson::SizeType>(value.size())); }
   void null(const char* name) {
     key(name);
     writer_.Null();

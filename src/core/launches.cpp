@@ -14,7 +14,8 @@ std::string to_string(const LaunchRecord& record) {
 }
 
 std::vector<LaunchRecord> launches(const KernelEntry& entry, const Query& query) {
-  if (query.device.device.type != DeviceType::cuda || query.tokens < 1 || !entry.unsupported(query).empty()) return {};
+  if (query.device.device.type != DeviceType::cuda || query.tokens < 1 || !entry.unsupported(query).empty())
+    return {};
   return cuda_launches(entry, query);
 }
 

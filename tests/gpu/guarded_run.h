@@ -11,7 +11,8 @@
 
 namespace fusedmlp::test {
 
-// Names of the first GPU's entries that can run the spec in the given layout, by default the best; empty without a GPU.
+// Names of the first GPU's entries that can run the spec in the given layout, by default the best; empty without a
+// GPU.
 std::vector<std::string> gpu_kernels(const MlpSpec& spec, std::int64_t tokens,
                                      const core::OperandLayout& operands = {});
 

@@ -38,7 +38,8 @@ TEST_P(ThreadCounts, AccurateAndRepeatable) {
     for (const std::int64_t tokens : kTokens) {
       if (FUSEDMLP_SANITIZED && tokens > 40) continue;
       Memory memory;
-      const Placed placed = place(spec, make_values(spec, tokens, Data::normal, 2), tokens, {.aligned = true}, memory);
+      const Placed placed =
+          place(spec, make_values(spec, tokens, Data::normal, 2), tokens, {.aligned = true}, memory);
       const core::Truth truth =
           core::truth_with_bound(spec, placed.weights, placed.x, placed.ldx, tokens, core::Roundings::fused);
       double reference_norm = -1;

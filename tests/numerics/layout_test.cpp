@@ -1,4 +1,5 @@
-// The layout of the caller's tensors changes nothing: every layout that a kernel takes gives the bits of the dense one.
+// The layout of the caller's tensors changes nothing: every layout that a kernel takes gives the bits of the dense
+// one.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,8 +13,9 @@ struct Shape {
   std::int64_t d_in, d_hidden, d_out, tokens;
 };
 
-constexpr Shape kShapes[] = {{1, 1, 1, 1},     {1, 40, 3, 5},    {33, 1, 17, 4},     {5, 65, 1, 3},
-                             {65, 127, 33, 1}, {48, 64, 80, 16}, {127, 129, 65, 31}, {70, 300, 70, 70},  {65, 127, 40, 33}};
+constexpr Shape kShapes[] = {{1, 1, 1, 1},       {1, 40, 3, 5},     {33, 1, 17, 4},
+                             {5, 65, 1, 3},      {65, 127, 33, 1},  {48, 64, 80, 16},
+                             {127, 129, 65, 31}, {70, 300, 70, 70}, {65, 127, 40, 33}};
 
 std::vector<Layout> layouts(bool gated) {
   std::vector<Layout> out;

@@ -258,7 +258,8 @@ void expect_accurate(const MlpSpec& spec, const Values& values, const Layout& la
   for (const Way& way : ways(spec, placed, tokens)) {
     SCOPED_TRACE(to_string(spec) + ", tokens " + std::to_string(tokens) + ", " + to_string(way) +
                  (layout.joined ? ", joined" : "") + (layout.in_out ? ", [in, out]" : "") + ", padding " +
-                 std::to_string(layout.padding) + (layout.misaligned ? ", misaligned" : "") + (layout.aligned ? ", aligned" : ""));
+                 std::to_string(layout.padding) + (layout.misaligned ? ", misaligned" : "") +
+                 (layout.aligned ? ", aligned" : ""));
     const std::vector<std::byte> y = run(way, spec, placed, tokens);
     const core::Deviation d = core::compare(way.is_reference() ? layers : fused, spec, y.data(), 0, tokens);
     if (!limit) limit = core::norm_limit(spec, tokens, d.norm);  // the reference is the first way

@@ -52,7 +52,9 @@ inline std::int64_t turn_rows(std::int64_t tokens, std::int64_t row_bytes) {
   return std::min(tokens, std::max<std::int64_t>(1024, kTurnBytes / row_bytes / 256 * 256));
 }
 
-inline double turns(std::int64_t tokens, std::int64_t rows) { return static_cast<double>((tokens + rows - 1) / rows); }
+inline double turns(std::int64_t tokens, std::int64_t rows) {
+  return static_cast<double>((tokens + rows - 1) / rows);
+}
 
 // queue(products) -> Status, for each turn of `rows` tokens.
 template <class Queue>

@@ -142,8 +142,8 @@ std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const De
       (static_cast<int>(device.shared_memory_per_block) - kReservedBytes - ring_bytes - bias_bytes) / kAlign * kAlign;
   if (room <= 0) return std::nullopt;
   if (!divide(up, count, room, plan, plan.up) || !divide(down, count, room, plan, plan.down)) return std::nullopt;
-  if (knobs.splits > 1 && std::int64_t{plan.down.blocks} * plan.down.passes * plan.down.pass_rows >
-                              partial_columns(spec, device)) {
+  if (knobs.splits > 1 &&
+      std::int64_t{plan.down.blocks} * plan.down.passes * plan.down.pass_rows > partial_columns(spec, device)) {
     return std::nullopt;
   }
   plan.shared_bytes = ring_bytes + plan.activation_bytes + bias_bytes;

@@ -87,10 +87,17 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
 }
 
+// The plans' seconds put plans in order; these turn them into time, fitted to an H200 (docs/lab-notes.md).
+constexpr double kShareOfPlan = 0.86;
+constexpr double kMoreSeconds = 3.3e-6;
+constexpr double kTokenSeconds = 0.15e-6;
+
 core::Prediction predict(const core::Query& query) {
   const std::optional<Plan>& plan = plan_of(query.spec, query.tokens, query.device);
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  return {std::max(plan ? plan->seconds : 0.0, limit.seconds), limit.bound, Basis::modelled};
+  const double seconds =
+      plan ? kShareOfPlan * plan->seconds + kMoreSeconds + kTokenSeconds * static_cast<double>(query.tokens) : 0.0;
+  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
 }
 
 }  // namespace

@@ -18,14 +18,14 @@ namespace fusedmlp::cuda::decode {
 inline constexpr char kName[] = "cuda.decode";
 inline constexpr int kMostTokens = 64;
 inline constexpr int kUnit = 64;         // k of a unit
-inline constexpr int kChunk = 8;           // elements of 16 bytes
-inline constexpr int kLineBytes = 128;     // of a unit of a row
+inline constexpr int kChunk = 8;         // elements of 16 bytes
+inline constexpr int kLineBytes = 128;   // of a unit of a row
 inline constexpr int kUnitBytes = 1024;  // of a tile's unit in a warp's ring: 32 bytes a lane
 inline constexpr int kTileRows = 8;      // weight rows of a tile
 inline constexpr int kStepUnits = 4;     // pieces of weights, a unit of a tile each, that a warp takes at a time
 inline constexpr int kStepBytes = kStepUnits * kUnitBytes;
 inline constexpr int kMostDepth = 4;                   // steps in a warp's ring; at least 2
-inline constexpr int kReservedBytes = 1024;  // of shared memory, for the kernel's arguments
+inline constexpr int kReservedBytes = 1024;            // of shared memory, for the kernel's arguments
 inline constexpr int kMostSplits = 16;                 // of k in the second product
 inline constexpr int kRowClasses[] = {8, 16, 32, 64};  // kernels by the most tokens
 

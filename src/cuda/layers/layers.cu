@@ -71,8 +71,7 @@ Status linear(const Gemm& g, cudaStream_t stream) {
 
 // Tokens whose gate and up are stored at a time.
 std::int64_t turn(const MlpSpec& spec, std::int64_t tokens) {
-  return turn_rows(tokens,
-                   spec.d_hidden * static_cast<std::int64_t>(size_of(spec.dtype)) * (spec.gated ? 2 : 1));
+  return turn_rows(tokens, spec.d_hidden * static_cast<std::int64_t>(size_of(spec.dtype)) * (spec.gated ? 2 : 1));
 }
 
 std::size_t workspace_bytes(const core::Query& query) {

@@ -8,11 +8,11 @@
 namespace fusedmlp::cuda::matvec {
 namespace {
 
-// Beyond the weights' bytes at the device's bandwidth, measured on an H200 (docs/lab-notes.md): launch, the barrier,
-// two reductions and the ends of both streams.
-constexpr double kResidentSeconds = 4.6e-6;
-constexpr double kStreamingSeconds = 8.5e-6;
-constexpr double kSecondToken = 1.06;  // times as long
+// Beyond the weights' bytes at the device's bandwidth, fitted to times on an H200 (docs/lab-notes.md): launch, the
+// barrier, two reductions and the ends of both streams.
+constexpr double kResidentSeconds = 5.6e-6;
+constexpr double kStreamingSeconds = 6.5e-6;
+constexpr double kStreamingShare[] = {1.04, 1.12};  // of one and of two tokens: times as long as the bytes take
 
 int divide_up(std::int64_t value, std::int64_t unit) { return static_cast<int>((value + unit - 1) / unit); }
 
@@ -60,11 +60,11 @@ Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) 
     plan.threads = threads;
     plan.up = phase(up_rows, up_splits, warps, up_chunks, up_step);
     plan.down = phase(down_rows, down_splits, warps, down_chunks, kStepLoads);
-    plan.shared_bytes = sizeof(float) * static_cast<std::size_t>(tokens) *
-                        static_cast<std::size_t>(std::max(up_splits * up_rows * (spec.gated ? 2 : 1),
-                                                          down_splits * down_rows));
+    plan.shared_bytes =
+        sizeof(float) * static_cast<std::size_t>(tokens) *
+        static_cast<std::size_t>(std::max(up_splits * up_rows * (spec.gated ? 2 : 1), down_splits * down_rows));
   };
-  const double streaming = core::memory_seconds(spec, tokens, device, 1) * (tokens > 1 ? kSecondToken : 1.0);
+  const double memory = core::memory_seconds(spec, tokens, device, 1);
   for (int form = 0; form < kStreaming; ++form) {
     const Resident& r = kResident[form];
     const int warps = r.threads / 32;
@@ -73,16 +73,16 @@ Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) 
     if (tokens > 1 || !(spec.gated ? r.gated : r.plain) || up == 0 || down == 0) continue;
     complete(r.threads, up, down);
     plan.form = form;
-    plan.seconds = streaming + kResidentSeconds;
+    plan.seconds = memory + kResidentSeconds;
     return plan;
   }
   const int warps = kStreamingThreads / 32;
   complete(kStreamingThreads, splits_of_stream(warps, up_rows, up_chunks, up_step),
            splits_of_stream(warps, down_rows, down_chunks, kStepLoads));
-  plan.shared_bytes += static_cast<std::size_t>(tokens) * static_cast<std::size_t>(std::max(up_chunks, down_chunks)) *
-                       kChunk * 2;
+  plan.shared_bytes +=
+      static_cast<std::size_t>(tokens) * static_cast<std::size_t>(std::max(up_chunks, down_chunks)) * kChunk * 2;
   if (plan.shared_bytes > device.shared_memory_per_block) return {};
-  plan.seconds = streaming + kStreamingSeconds;
+  plan.seconds = memory * kStreamingShare[tokens > 1] + kStreamingSeconds;
   return plan;
 }
 

@@ -30,9 +30,7 @@ Status launch_mlp(const Call& call, cudaStream_t stream) {
         status = launch<resident_kernel<T, kGated, kForm>>(kName, how, 0, args);
       }
     };
-    [&]<int... kForm>(std::integer_sequence<int, kForm...>) {
-      (try_form(std::integral_constant<int, kForm>()), ...);
-    }
+    [&]<int... kForm>(std::integer_sequence<int, kForm...>) { (try_form(std::integral_constant<int, kForm>()), ...); }
     (std::make_integer_sequence<int, kStreaming>());
     if (found) return status;
   }

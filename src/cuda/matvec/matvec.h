@@ -17,7 +17,7 @@ namespace fusedmlp::cuda::matvec {
 
 inline constexpr char kName[] = "cuda.matvec";
 inline constexpr int kMostTokens = 2;
-inline constexpr int kChunk = 256;   // elements of k that a warp reads at once
+inline constexpr int kChunk = 256;    // elements of k that a warp reads at once
 inline constexpr int kStepLoads = 8;  // 16-byte loads that a lane of the streaming kernel has in each of two buffers
 
 // A kernel for one token that holds all weights of a warp in registers: how many chunks and jobs a warp may have.

@@ -1,5 +1,5 @@
-// The form for any size: a lane has two buffers of weights and fills one while it uses the other; the first two of the
-// second product are on their way while the blocks meet. Activations lie in shared memory.
+// The form for any size: a lane has two buffers of weights and fills one while it uses the other; the first two of
+// the second product are on their way while the blocks meet. Activations lie in shared memory.
 #pragma once
 
 #include <algorithm>

@@ -10,17 +10,18 @@ namespace fusedmlp::cuda::sm90 {
 namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted to
-// every tile on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products): where a tile
-// is no more than a fifth slower than the best one its prediction is off by 10 % in the mean, and the chosen tile by
-// 1.2 % from the best.
-constexpr double kShare = 0.713;             // of the tensor cores' rate while a tile's products run
-constexpr double kShareSharing = 0.685;      // the same where two warpgroups share a tile
-constexpr double kLeastBlock = 320;          // a k block of one warpgroup, however small
-constexpr double kActivationClocks = 35;     // an element of a thread in the epilogue
-constexpr double kTileClocks = 310;          // a tile's first and last steps
-constexpr double kLoadBytesPerClock = 71;    // from L2 into one SM
-constexpr double kAllLoadsPerClock = 7300;   // and into all of them
-constexpr double kBandwidthExponent = 0.43;  // of the share of SMs at work, which bounds how much they read from memory
+// every tile on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products): where a
+// tile is no more than a fifth slower than the best one its prediction is off by 10 % in the mean, and the chosen
+// tile by 1.2 % from the best.
+constexpr double kShare = 0.713;            // of the tensor cores' rate while a tile's products run
+constexpr double kShareSharing = 0.685;     // the same where two warpgroups share a tile
+constexpr double kLeastBlock = 320;         // a k block of one warpgroup, however small
+constexpr double kActivationClocks = 35;    // an element of a thread in the epilogue
+constexpr double kTileClocks = 310;         // a tile's first and last steps
+constexpr double kLoadBytesPerClock = 71;   // from L2 into one SM
+constexpr double kAllLoadsPerClock = 7300;  // and into all of them
+constexpr double kBandwidthExponent =
+    0.43;  // of the share of SMs at work, which bounds how much they read from memory
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
