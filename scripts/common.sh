@@ -4,11 +4,6 @@ ROOT=$PWD
 VENV=$ROOT/.venv
 STAMPS=$VENV/.stamps
 JOBS=${FUSEDMLP_JOBS:-$(nproc)}
-# The wheel and the tests compile the same files: once.
-if command -v ccache >/dev/null; then
-  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache
-  export CCACHE_DIR=${CCACHE_DIR:-$ROOT/build/ccache}
-fi
 
 say() { printf '== %s\n' "$*"; }
 
