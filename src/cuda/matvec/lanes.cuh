@@ -93,7 +93,7 @@ __device__ __forceinline__ float reduce(float (&values)[kCount], int lane) {
   return values[0];
 }
 
-// Element `index` of the biases of a thread that finishes the sum of `row`.
+// The hidden value of `row` from its sums.
 template <class T, bool kGated>
 __device__ __forceinline__ float finish_hidden(const Args& args, int row, float gate, float up) {
   const Gemm& g = args.products.hidden;
