@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 # Name and budget in seconds on two cores, in the order they run; together below 40 minutes.
-STAGES=(build:480 ctest:150 install:180 python:400 asan-ubsan:540 tsan:540 wheel:90)
+STAGES=(build:600 ctest:120 install:150 python:400 asan-ubsan:540 tsan:500 wheel:90)
 
 LOGS=$ROOT/build/test-logs
 SUMMARY=()
