@@ -6,12 +6,12 @@
 #include <cstdlib>
 #include <memory>
 #include <set>
-#include <stdexcept>
 #include <tuple>
 
 #include "core/sm_rates.h"
 #include "cuda/common/barrier_slot.h"
 #include "cuda/decode/plan.h"
+#include "gpu/cards.h"
 #include "gpu/guarded_run.h"
 #include "gpu/resident.h"
 
@@ -47,14 +47,7 @@ DeviceInfo device_of(const Card& card) {
   return info;
 }
 
-const core::KernelEntry& entry() {
-  for (const core::KernelEntry& kernel : core::cuda_kernels()) {
-    if (std::string(kernel.name) == cuda::decode::kName) return kernel;
-  }
-  throw std::logic_error("no cuda.decode in the table");
-}
-
-MlpSpec spec_of(const char* text) { return parse_spec(text).value(); }
+const core::KernelEntry& entry() { return gpu_entry(cuda::decode::kName); }
 
 TEST(Decode, SaysWhatItDoesNotTake) {
   const MlpSpec spec = spec_of("geglu:768x3072,bf16");

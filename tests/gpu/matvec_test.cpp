@@ -2,63 +2,41 @@
 // launches.
 #include <gtest/gtest.h>
 
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/kernel.h"
 #include "core/launches.h"
-#include "core/sm_rates.h"
 #include "cuda/matvec/matvec.h"
+#include "gpu/cards.h"
 #include "gpu/resident.h"
 
 namespace fusedmlp::cuda::matvec {
 namespace {
 
-DeviceInfo h200() {
-  DeviceInfo info;
-  info.device = Device::cuda();
-  info.name = "H200";
-  info.cores = 132;
-  info.compute_capability = 90;
-  info.memory_bandwidth = 4.46e12;
-  info.memory_bandwidth_per_core = info.memory_bandwidth / info.cores;
-  info.shared_memory_per_block = 227u << 10;
-  info.launch_seconds = core::kKernelGapSeconds;
-  for (const DType dtype : {DType::bf16, DType::f16}) info.flops_per_core[static_cast<int>(dtype)] = 4096 * 1.98e9;
-  return info;
-}
-
-const core::KernelEntry& entry() {
-  for (const core::KernelEntry& kernel : core::cuda_kernels()) {
-    if (std::string(kernel.name) == kName) return kernel;
-  }
-  throw std::logic_error("no cuda.matvec in the table");
-}
-
-MlpSpec spec_of(const char* text) { return parse_spec(text).value(); }
+const core::KernelEntry& entry() { return test::gpu_entry(kName); }
 
 TEST(Matvec, SaysWhatItDoesNotTake) {
-  const DeviceInfo device = h200();
-  const MlpSpec spec = spec_of("geglu:768x3072,bf16");
+  const DeviceInfo device = test::h200();
+  const MlpSpec spec = test::spec_of("geglu:768x3072,bf16");
   EXPECT_EQ(entry().unsupported({spec, 1, device, 1, false}), "");
   EXPECT_EQ(entry().unsupported({spec, 2, device, 1, false}), "");
   EXPECT_EQ(entry().unsupported({spec, 3, device, 1, false}), "takes at most 2 tokens");
-  EXPECT_EQ(entry().unsupported({spec_of("geglu:768x3072,fp32"), 1, device, 1, false}), "bf16 and fp16 only");
+  EXPECT_EQ(entry().unsupported({test::spec_of("geglu:768x3072,fp32"), 1, device, 1, false}), "bf16 and fp16 only");
   EXPECT_EQ(entry().unsupported({spec, 1, device, 1, false, {.in_out = true}}), "reads weights that are [out, in]");
   EXPECT_EQ(entry().unsupported({spec, 1, device, 1, false, {.alignment = 8}}),
             "needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got 8");
-  EXPECT_EQ(entry().unsupported({spec_of("gelu:8x200000,bf16"), 1, device, 1, false}),
+  EXPECT_EQ(entry().unsupported({test::spec_of("gelu:8x200000,bf16"), 1, device, 1, false}),
             "the activations are too large for the shared memory");
 }
 
 // Every row has a warp, every chunk of k a part of it, and no warp has more than its kernel holds.
 TEST(Matvec, PlansCoverEverything) {
-  const DeviceInfo device = h200();
+  const DeviceInfo device = test::h200();
   for (const char* text : {"geglu:768x3072,bf16", "gelu:768x3072,bf16", "gelu:1024x4096,fp16", "gelu:4096x4096,bf16",
                            "swiglu:2048x768,bf16", "swiglu:4096x14336,bf16", "gelu:1x1->1,bf16", "glu:17x37->21,bf16",
                            "gelu:300x100->5000,bf16", "swiglu:8192x28672,bf16", "relu:255x257->9000,fp16"}) {
-    const MlpSpec spec = spec_of(text);
+    const MlpSpec spec = test::spec_of(text);
     for (const std::int64_t tokens : {1, 2}) {
       const Plan plan = choose(spec, tokens, device);
       SCOPED_TRACE(std::string(text) + ", " + std::to_string(tokens) + ": " + describe(plan));
@@ -91,7 +69,7 @@ TEST(Matvec, PlansCoverEverything) {
 TEST(Matvec, IsOneLaunch) {
   if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
   const DeviceInfo device = describe(Device::cuda()).value();
-  const MlpSpec spec = spec_of("geglu:768x3072,bf16");
+  const MlpSpec spec = test::spec_of("geglu:768x3072,bf16");
   const std::vector<core::LaunchRecord> list = core::launches(entry(), {spec, 1, device, 1, false});
   ASSERT_EQ(list.size(), 1u);
   EXPECT_EQ(list[0].threads, choose(spec, 1, device).threads);

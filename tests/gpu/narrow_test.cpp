@@ -5,14 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "core/activation.h"
 #include "core/kernel.h"
 #include "core/numeric.h"
-#include "core/sm_rates.h"
 #include "cuda/narrow/narrow.h"
+#include "gpu/cards.h"
 #include "gpu/guarded_run.h"
 #include "gpu/resident.h"
 #include "numerics/problem.h"
@@ -22,32 +21,11 @@ namespace {
 
 using test::Layout;
 
-DeviceInfo h200() {
-  DeviceInfo info;
-  info.device = Device::cuda();
-  info.name = "H200";
-  info.cores = 132;
-  info.compute_capability = 90;
-  info.memory_bandwidth = 4.46e12;
-  info.launch_seconds = core::kKernelGapSeconds;
-  for (const DType dtype : {DType::bf16, DType::f16}) info.flops_per_core[static_cast<int>(dtype)] = 4096 * 1.98e9;
-  return info;
-}
-
-const core::KernelEntry& entry(const std::string& name) {
-  for (const core::KernelEntry& kernel : core::cuda_kernels()) {
-    if (name == kernel.name) return kernel;
-  }
-  throw std::logic_error("no " + name + " in the table");
-}
-
-MlpSpec spec_of(const std::string& text) { return parse_spec(text).value(); }
-
 TEST(Narrow, SaysWhatItDoesNotTake) {
-  DeviceInfo device = h200();
+  DeviceInfo device = test::h200();
   for (const char* name : {kHopperName, kPortableName}) {
     const auto why = [&](const char* text, const core::OperandLayout& operands = {}) {
-      return entry(name).unsupported({spec_of(text), 1024, device, 1, false, operands});
+      return test::gpu_entry(name).unsupported({test::spec_of(text), 1024, device, 1, false, operands});
     };
     EXPECT_EQ(why("gelu:128x512+bias,bf16"), "");
     EXPECT_EQ(why("swiglu:256x70000->3,fp16"), "");
@@ -59,26 +37,27 @@ TEST(Narrow, SaysWhatItDoesNotTake) {
               "needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got 8");
   }
   device.compute_capability = 100;
-  const MlpSpec spec = spec_of("gelu:128x512,bf16");
-  EXPECT_EQ(entry(kHopperName).unsupported({spec, 64, device, 1, false}),
+  const MlpSpec spec = test::spec_of("gelu:128x512,bf16");
+  EXPECT_EQ(test::gpu_entry(kHopperName).unsupported({spec, 64, device, 1, false}),
             "needs a Hopper GPU (compute capability 9.0)");
-  EXPECT_EQ(entry(kPortableName).unsupported({spec, 64, device, 1, false}), "");
+  EXPECT_EQ(test::gpu_entry(kPortableName).unsupported({spec, 64, device, 1, false}), "");
 }
 
 TEST(Narrow, TheHiddenIsNowhereStored) {
-  const DeviceInfo device = h200();
+  const DeviceInfo device = test::h200();
   for (const char* name : {kHopperName, kPortableName}) {
-    EXPECT_EQ(entry(name).workspace_bytes({spec_of("gelu:256x1024,bf16"), 1 << 20, device, 1, false}), 0u);
+    EXPECT_EQ(test::gpu_entry(name).workspace_bytes({test::spec_of("gelu:256x1024,bf16"), 1 << 20, device, 1, false}),
+              0u);
   }
 }
 
 TEST(Narrow, PredictionsGrowWithTheTokens) {
-  const DeviceInfo device = h200();
+  const DeviceInfo device = test::h200();
   for (const char* name : {kHopperName, kPortableName}) {
     for (const char* text : {"gelu:128x512+bias,bf16", "swiglu:256x704,fp16", "relu:16x32,bf16"}) {
       double before = 0;
       for (std::int64_t tokens = 1; tokens < 1'000'000; tokens = 2 * tokens + 1) {
-        const double now = entry(name).predict({spec_of(text), tokens, device, 1, false}).seconds;
+        const double now = test::gpu_entry(name).predict({test::spec_of(text), tokens, device, 1, false}).seconds;
         EXPECT_GE(now, before) << name << ", " << text << ", " << tokens;
         before = now;
       }
@@ -113,7 +92,7 @@ TEST(Narrow, FastActivationsKeepTheNumericRule) {
     const bool half = dtype == DType::f16;
     for (const Activation activation : {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu,
                                         Activation::silu, Activation::swiglu_oai}) {
-      MlpSpec spec = spec_of("swiglu_oai:8x8,bf16");
+      MlpSpec spec = test::spec_of("swiglu_oai:8x8,bf16");
       spec.activation = activation;
       spec.dtype = dtype;
       const FastActivation f = fast_activation(spec);
@@ -139,7 +118,7 @@ TEST(Narrow, FastActivationsKeepInfinities) {
   const double inf = std::numeric_limits<double>::infinity();
   for (const char* text :
        {"gelu:8x8,bf16", "gelu_tanh:8x8,bf16", "silu:8x8,bf16", "gelu:8x8,fp16", "silu:8x8,fp16"}) {
-    const MlpSpec spec = spec_of(text);
+    const MlpSpec spec = test::spec_of(text);
     const FastActivation f = fast_activation(spec);
     EXPECT_EQ(fast_form(f, spec.dtype == DType::f16, inf), inf) << text;
     EXPECT_TRUE(std::isnan(fast_form(f, spec.dtype == DType::f16, -inf))) << text;  // -inf s(-inf) = -inf * 0
@@ -159,7 +138,7 @@ TEST(NarrowSeams, WidthsAndChunks) {
         for (const int hidden : {1, 64, 127, 129, 200, 640}) {
           const int other = static_cast<int>(seed % 3) * 41 + 1;
           const bool in = seed % 2 == 0;
-          MlpSpec spec = spec_of(std::string(form) + ":8x" + std::to_string(hidden) + "+bias," + dtype);
+          MlpSpec spec = test::spec_of(std::string(form) + ":8x" + std::to_string(hidden) + "+bias," + dtype);
           spec.d_in = in ? width : std::min(width, other);
           spec.d_out = in ? std::min(width, other) : width;
           const std::int64_t tokens = 1 + static_cast<std::int64_t>(seed * 29 % 131);
@@ -177,7 +156,7 @@ TEST(NarrowSeams, ManyTokensEqualFew) {
   for (const char* text : {"gelu:64x128+bias,bf16", "gelu:128x512+bias,bf16", "silu:192x304+bias,fp16",
                            "gelu:256x520+bias,bf16", "swiglu:128x200+bias,fp16", "swiglu:256x264+bias,bf16"}) {
     SCOPED_TRACE(text);
-    const MlpSpec spec = spec_of(text);
+    const MlpSpec spec = test::spec_of(text);
     constexpr std::int64_t kMost = 132 * 64 * 5 + 37;  // five tiles for the busiest SM of an H100: three rounds
     const test::Resident problem(spec, test::make_values(spec, kMost, test::Data::normal, 11), kMost);
     for (const char* kernel : {kHopperName, kPortableName}) {

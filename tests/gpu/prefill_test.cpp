@@ -8,52 +8,33 @@
 #include <fstream>
 #include <iterator>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/activation.h"
 #include "core/kernel.h"
 #include "core/numeric.h"
-#include "core/sm_rates.h"
 #include "cuda/sm90/activation.h"
 #include "cuda/sm90/tiles.h"
+#include "gpu/cards.h"
 
 namespace fusedmlp::cuda::sm90 {
 namespace {
 
-DeviceInfo h200() {
-  DeviceInfo info;
-  info.device = Device::cuda();
-  info.name = "H200";
-  info.cores = 132;
-  info.compute_capability = 90;
-  info.memory_bandwidth = 4.46e12;
-  info.launch_seconds = core::kKernelGapSeconds;
-  for (const DType dtype : {DType::bf16, DType::f16}) info.flops_per_core[static_cast<int>(dtype)] = 4096 * 1.98e9;
-  return info;
-}
-
-const core::KernelEntry& entry() {
-  for (const core::KernelEntry& kernel : core::cuda_kernels()) {
-    if (std::string(kernel.name) == kName) return kernel;
-  }
-  throw std::logic_error("no cuda.sm90 in the table");
-}
-
-MlpSpec spec_of(const char* text) { return parse_spec(text).value(); }
+const core::KernelEntry& entry() { return test::gpu_entry(kName); }
 
 TEST(Prefill, SaysWhatItDoesNotTake) {
-  const MlpSpec spec = spec_of("geglu:768x3072,bf16");
-  const DeviceInfo device = h200();
+  const MlpSpec spec = test::spec_of("geglu:768x3072,bf16");
+  const DeviceInfo device = test::h200();
   EXPECT_EQ(entry().unsupported({spec, 1024, device, 1, false}), "");
   for (const int capability : {80, 89, 100, 120}) {
     DeviceInfo other = device;
     other.compute_capability = capability;
     EXPECT_EQ(entry().unsupported({spec, 1024, other, 1, false}), "needs a Hopper GPU (compute capability 9.0)");
   }
-  EXPECT_EQ(entry().unsupported({spec_of("geglu:768x3072,fp32"), 1024, device, 1, false}), "bf16 and fp16 only");
-  EXPECT_EQ(entry().unsupported({spec_of("geglu:768x3072->1001,bf16"), 1024, device, 1, false}),
+  EXPECT_EQ(entry().unsupported({test::spec_of("geglu:768x3072,fp32"), 1024, device, 1, false}),
+            "bf16 and fp16 only");
+  EXPECT_EQ(entry().unsupported({test::spec_of("geglu:768x3072->1001,bf16"), 1024, device, 1, false}),
             "needs a d_out that is a multiple of 8, got 1001");
   core::OperandLayout operands;
   operands.in_out = true;
@@ -65,12 +46,13 @@ TEST(Prefill, SaysWhatItDoesNotTake) {
 }
 
 TEST(Prefill, WorkspaceIsTheHiddenOfATurn) {
-  const DeviceInfo device = h200();
-  EXPECT_EQ(entry().workspace_bytes({spec_of("geglu:768x3072,bf16"), 1000, device, 1, false}), 1000u * 3072 * 2);
+  const DeviceInfo device = test::h200();
+  EXPECT_EQ(entry().workspace_bytes({test::spec_of("geglu:768x3072,bf16"), 1000, device, 1, false}),
+            1000u * 3072 * 2);
   // Rows of the hidden are padded to 16 bytes.
-  EXPECT_EQ(entry().workspace_bytes({spec_of("gelu:768x3071,fp16"), 10, device, 1, false}), 10u * 3072 * 2);
+  EXPECT_EQ(entry().workspace_bytes({test::spec_of("gelu:768x3071,fp16"), 10, device, 1, false}), 10u * 3072 * 2);
   // More tokens than half a gigabyte of hidden are taken in turns.
-  EXPECT_EQ(entry().workspace_bytes({spec_of("geglu:768x4096,bf16"), 1 << 20, device, 1, false}), 512u << 20);
+  EXPECT_EQ(entry().workspace_bytes({test::spec_of("geglu:768x4096,bf16"), 1 << 20, device, 1, false}), 512u << 20);
 }
 
 // Every tile on every product that was measured: how far predictions are off, and what the chosen tile costs.
@@ -79,7 +61,7 @@ TEST(Prefill, ChoosesTilesAsMeasured) {
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   rapidjson::Document document;
   ASSERT_FALSE(document.Parse(text.data(), text.size()).HasParseError());
-  const DeviceInfo device = h200();
+  const DeviceInfo device = test::h200();
   std::vector<double> losses;
   double squares = 0, counted = 0;
   for (const auto& row : document["rows"].GetArray()) {
@@ -108,7 +90,7 @@ TEST(Prefill, FastActivationsKeepTheNumericRule) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const Activation activation :
          {Activation::gelu, Activation::gelu_tanh, Activation::quick_gelu, Activation::silu}) {
-      MlpSpec spec = spec_of("gelu:8x8,bf16");
+      MlpSpec spec = test::spec_of("gelu:8x8,bf16");
       spec.activation = activation;
       spec.dtype = dtype;
       const FastActivation f = fast_activation(spec);

@@ -9,6 +9,7 @@
 #include "core/format.h"
 #include "cuda/common/barrier_slot.h"
 #include "cuda/common/check.h"
+#include "cuda/common/support.h"
 #include "cuda/decode/plan.h"
 #include "cuda/entries.h"
 
@@ -47,11 +48,7 @@ const std::optional<Plan>& plan_of(const MlpSpec& spec, std::int64_t tokens, con
 std::string unsupported(const core::Query& query) {
   if (query.spec.dtype == DType::f32) return "bf16 and fp16 only";
   if (query.tokens > kMostTokens) return core::format("takes at most {} tokens", kMostTokens);
-  if (query.operands.in_out) return "reads weights that are [out, in]";
-  if (query.operands.alignment < 16) {
-    return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
-                        query.operands.alignment);
-  }
+  if (std::string why = unsupported_layout(query); !why.empty()) return why;
   if (query.tokens > 0 && !plan_of(query.spec, query.tokens, query.device)) {
     return "the widths are too large for the shared memory";
   }
@@ -81,23 +78,14 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   call.partial = reinterpret_cast<float*>(static_cast<std::byte*>(args.workspace) + hidden_bytes(spec, args.tokens));
   call.barrier = *slot;
   call.most_shared = device.shared_memory_per_block;
-  // Hopper runs the code made for it, which waits for its predecessor. Newer GPUs run what their driver makes of PTX
-  // for Ampere, which knows no such wait.
-  call.overlaps_predecessor = device.compute_capability / 10 == 9;
+  call.overlaps_predecessor = waits_for_predecessor(device);
   return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
 }
-
-// The plans' seconds put plans in order; these turn them into time, fitted to an H200 (docs/lab-notes.md).
-constexpr double kShareOfPlan = 0.86;
-constexpr double kMoreSeconds = 3.3e-6;
-constexpr double kTokenSeconds = 0.15e-6;
 
 core::Prediction predict(const core::Query& query) {
   const std::optional<Plan>& plan = plan_of(query.spec, query.tokens, query.device);
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  const double seconds =
-      plan ? kShareOfPlan * plan->seconds + kMoreSeconds + kTokenSeconds * static_cast<double>(query.tokens) : 0.0;
-  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
+  return {std::max(plan ? plan->seconds : 0.0, limit.seconds), limit.bound, Basis::modelled};
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "core/format.h"
 #include "cuda/common/barrier_slot.h"
 #include "cuda/common/check.h"
+#include "cuda/common/support.h"
 #include "cuda/entries.h"
 
 namespace fusedmlp::cuda {
@@ -20,11 +21,7 @@ std::int64_t hidden_stride(const MlpSpec& spec) { return (spec.d_hidden + 7) / 8
 std::string unsupported(const core::Query& query) {
   if (query.spec.dtype == DType::f32) return "bf16 and fp16 only";
   if (query.tokens > kMostTokens) return core::format("takes at most {} tokens", kMostTokens);
-  if (query.operands.in_out) return "reads weights that are [out, in]";
-  if (query.operands.alignment < 16) {
-    return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
-                        query.operands.alignment);
-  }
+  if (std::string why = unsupported_layout(query); !why.empty()) return why;
   if (query.tokens > 0 && choose(query.spec, query.tokens, query.device).blocks == 0) {
     return "the activations are too large for the shared memory";
   }
@@ -50,9 +47,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   call.plan = choose(spec, args.tokens, device);
   call.barrier = *slot;
   call.most_shared = device.shared_memory_per_block;
-  // Hopper runs the code made for it, which waits for its predecessor. Newer GPUs run what their driver makes of PTX
-  // for Ampere, which knows no such wait.
-  call.overlaps_predecessor = device.compute_capability / 10 == 9;
+  call.overlaps_predecessor = waits_for_predecessor(device);
   return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
 }
 

@@ -5,6 +5,7 @@
 #include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
+#include "cuda/common/support.h"
 #include "cuda/entries.h"
 #include "cuda/narrow/narrow.h"
 
@@ -18,12 +19,7 @@ std::string unsupported(const core::Query& query) {
   if (const std::int64_t width = std::max(spec.d_in, spec.d_out); width > kMostWidth) {
     return core::format("for inputs and outputs of up to {} columns, got {}", kMostWidth, width);
   }
-  if (query.operands.in_out) return "reads weights that are [out, in]";
-  if (query.operands.alignment < 16) {
-    return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
-                        query.operands.alignment);
-  }
-  return {};
+  return unsupported_layout(query);
 }
 
 std::string unsupported_hopper(const core::Query& query) {
@@ -36,9 +32,7 @@ NarrowCall call_of(const core::Problem& problem, const RunArgs& args, const Devi
   call.gemms = two_gemms(problem, args.x, args.ldx, nullptr, 0, args.y, args.ldy, args.tokens);
   call.activation = fast_activation(problem.spec);
   call.sms = device.cores;
-  // Hopper runs code made for it, which waits for its predecessor. Newer GPUs run what their driver makes of PTX for
-  // Ampere, which knows no such wait.
-  call.overlaps_predecessor = device.compute_capability / 10 == 9;
+  call.overlaps_predecessor = waits_for_predecessor(device);
   return call;
 }
 

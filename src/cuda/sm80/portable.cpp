@@ -5,6 +5,7 @@
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "cuda/common/check.h"
+#include "cuda/common/support.h"
 #include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
 #include "cuda/sm80/tiles.h"
@@ -76,9 +77,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   GemmCall second;
   second.plan = l.out_plan;
   second.partial = first.partial;
-  // Hopper runs the code made for it, which waits for its predecessor. Newer GPUs run what their driver makes of PTX
-  // for Ampere, which knows no such wait.
-  second.overlaps_predecessor = device.compute_capability / 10 == 9;
+  second.overlaps_predecessor = waits_for_predecessor(device);
   for (GemmCall* call : {&first, &second}) {
     call->shared_per_sm = device.l1_bytes;
     call->shared_per_block = device.shared_memory_per_block;

@@ -6,6 +6,7 @@
 #include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
+#include "cuda/common/support.h"
 #include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
 #include "cuda/sm90/tiles.h"
@@ -38,12 +39,7 @@ std::string unsupported(const core::Query& query) {
   if (query.spec.d_out % 8 != 0) {  // the copy engine would write the gaps between rows of y
     return core::format("needs a d_out that is a multiple of 8, got {}", query.spec.d_out);
   }
-  if (query.operands.in_out) return "reads weights that are [out, in]";
-  if (query.operands.alignment < 16) {
-    return core::format("needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got {}",
-                        query.operands.alignment);
-  }
-  return {};
+  return unsupported_layout(query);
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
