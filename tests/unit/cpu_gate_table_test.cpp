@@ -11,6 +11,7 @@
 #include "core/numeric.h"
 #include "cpu_test_isas.h"
 #include "unit/coarse_activation.h"
+#include "unit/special_values.h"
 
 namespace fusedmlp::cpu {
 namespace {
@@ -72,28 +73,10 @@ TEST_P(GateTable, FarFromZeroActivationsAreTheirLimits) {
 }
 
 TEST_P(GateTable, InfAndNanFollowTheFormulas) {
-  const float inf = std::numeric_limits<float>::infinity();
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  const float special[] = {inf, -inf, nan, -nan, 0.0f, -0.0f, 1e30f, -1e30f};
-  for (int i = 0; i < kActivationCount; ++i) {
-    for (const bool gated : {false, true}) {
-      const MlpSpec spec{.activation = static_cast<Activation>(i), .gated = gated};
-      if (spec.activation == Activation::swiglu_oai && !gated) continue;
-      for (const float g : special) {
-        for (const float u : special) {
-          const std::vector<float> gate(kStep, g), up(kStep, u);
-          std::vector<float> out(kStep);
-          coarse_activation(GetParam(), spec, gate.data(), up.data(), out.data(), kStep);
-          const float want = gated ? core::gated<float>(spec, g, u) : core::activate<float>(spec.activation, g);
-          EXPECT_EQ(std::isnan(out[0]), std::isnan(want))
-              << form_name(spec.activation, gated) << " " << g << " " << u;
-          if (std::isinf(want)) {
-            EXPECT_EQ(out[0], want) << form_name(spec.activation, gated) << " " << g << " " << u;
-          }
-        }
-      }
-    }
-  }
+  expect_inf_and_nan_follow_the_formulas(
+      kStep, [](const MlpSpec& spec, const float* gate, const float* up, float* out, std::int64_t count) {
+        coarse_activation(GetParam(), spec, gate, up, out, count);
+      });
 }
 
 TEST_P(GateTable, GatedFormsMultiplyByUp) {

@@ -11,6 +11,7 @@
 #include "core/numeric.h"
 #include "cpu/isa_kernels.h"
 #include "cpu_test_isas.h"
+#include "unit/special_values.h"
 
 namespace fusedmlp::cpu {
 namespace {
@@ -70,29 +71,10 @@ TEST_P(VectorMath, ActivationsAreWithinTheStatedBound) {
 }
 
 TEST_P(VectorMath, InfAndNanFollowTheFormulas) {
-  const IsaKernels& isa = *isa_kernels(GetParam());
-  const float inf = std::numeric_limits<float>::infinity();
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  const float special[] = {inf, -inf, nan, -nan, 0.0f, -0.0f, 1e30f, -1e30f};
-  for (int i = 0; i < kActivationCount; ++i) {
-    for (const bool gated : {false, true}) {
-      MlpSpec spec{.activation = static_cast<Activation>(i), .gated = gated};
-      if (spec.activation == Activation::swiglu_oai && !gated) continue;
-      for (const float g : special) {
-        for (const float u : special) {
-          const std::vector<float> gate(kMaxLanes, g), up(kMaxLanes, u);
-          std::vector<float> out(kMaxLanes);
-          isa.activate(spec, gate.data(), up.data(), out.data(), kMaxLanes);
-          const float want = gated ? core::gated<float>(spec, g, u) : core::activate<float>(spec.activation, g);
-          EXPECT_EQ(std::isnan(out[0]), std::isnan(want))
-              << form_name(spec.activation, gated) << " " << g << " " << u;
-          if (std::isinf(want)) {
-            EXPECT_EQ(out[0], want) << form_name(spec.activation, gated) << " " << g << " " << u;
-          }
-        }
-      }
-    }
-  }
+  expect_inf_and_nan_follow_the_formulas(
+      kMaxLanes, [](const MlpSpec& spec, const float* gate, const float* up, float* out, std::int64_t count) {
+        isa_kernels(GetParam())->activate(spec, gate, up, out, count);
+      });
 }
 
 TEST_P(VectorMath, GatedFormsMultiplyByUp) {
