@@ -107,6 +107,13 @@ def _options() -> argparse.Namespace:
     add("--out", type=Path, metavar="FILE", help="default: benchmarks/results/cpu_peers_<cpu>.json")
     add("--minutes", type=float, default=28.0, help="when they are over, 'tuned' is left out (default: 28)")
     add("--seconds", type=float, default=3.0, help="for repeats of each variant in a cell (default: 3)")
+    add(
+        "--burst",
+        type=float,
+        default=0.02,
+        help="least length of a sample, calls of one variant in a row: weights are then in the cache that repeated "
+        "calls leave them in, not where the other variants' own copies pushed them (default: 0.02 s)",
+    )
     add("--call-limit", type=float, default=10.0, help="a call longer than this is made once (default: 10 s)")
     add(
         "--tune-limit",
@@ -115,7 +122,7 @@ def _options() -> argparse.Namespace:
         help="longest compilation of 'tuned' that is repeated (default: 90 s)",
     )
     options = parser.parse_args()
-    for name in ("threads", "minutes", "seconds", "call_limit", "tune_limit"):
+    for name in ("threads", "minutes", "seconds", "burst", "call_limit", "tune_limit"):
         if not getattr(options, name) > 0:
             parser.error(
                 f"--{name.replace('_', '-')}: got {getattr(options, name)}, accepted is a number above 0"
@@ -146,6 +153,7 @@ def _made_with(options: argparse.Namespace) -> dict[str, Any]:
     made_with = {key: env[key] for key in keys}
     made_with["library_sha256"] = hashlib.sha256(library.read_bytes()).hexdigest()[:16]
     made_with["quick"] = options.quick
+    made_with["burst_seconds"] = options.burst
     return made_with
 
 
@@ -203,6 +211,7 @@ def _measure(
         "threads": options.threads,
         "repeats": 5 if options.quick else None,
         "seconds": options.seconds,
+        "burst": options.burst,
         "call_limit": options.call_limit,
         "tune_limit": options.tune_limit,
         "group_seconds": seconds,

@@ -85,13 +85,16 @@ def measure(
     max_repeats: int = 50,
     min_repeats: int = 3,
     seconds_per_variant: float = 20.0,
+    sample_seconds: float = MIN_SAMPLE_SECONDS,
     device: str = "cpu",
     on_round: Optional[Callable[[int], None]] = None,
 ) -> dict[str, Timing]:
     """Times each of `calls` round robin and returns a Timing each, all with the same number of repeats.
 
     `repeats` fixes that number. Otherwise rounds go on until `max_repeats`, or until a further round would take
-    the slowest variant beyond `seconds_per_variant`, but never fewer than `min_repeats`. The order rotates from
+    the slowest variant beyond `seconds_per_variant`, but never fewer than `min_repeats`. A sample is as many calls
+    in a row as `sample_seconds` need: where variants hold weights of their own, a longer one finds them where
+    repeated calls leave them, a single call where the other variants left them. The order rotates from
     round to round. Garbage collection is off meanwhile. The calls are taken to be warm: each has run before.
     `device` is "cpu" or "cuda". Raises ValueError when repeats is below 1.
     """
@@ -105,7 +108,7 @@ def measure(
         if first < _SHORT_SECONDS:  # one call that was interrupted says little
             first = min(first, *(_clock(calls[name], 1, device) for _ in range(4)))
         timings[name].first_seconds = first
-        timings[name].inner = min(MAX_INNER_CALLS, max(1, math.ceil(MIN_SAMPLE_SECONDS / max(first, 1e-9))))
+        timings[name].inner = min(MAX_INNER_CALLS, max(1, math.ceil(sample_seconds / max(first, 1e-9))))
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()

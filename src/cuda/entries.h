@@ -6,7 +6,6 @@
 namespace fusedmlp::cuda {
 
 core::KernelEntry prefill_kernel();
-core::KernelEntry matvec_kernel();
 core::KernelEntry decode_kernel();
 core::KernelEntry narrow_hopper_kernel();
 core::KernelEntry narrow_kernel();

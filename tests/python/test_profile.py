@@ -114,6 +114,13 @@ def test_measure_stops_at_its_budget_but_not_below_three_rounds(monkeypatch):
     assert measure({"slow": lambda: None}, repeats=2)["slow"].repeats == 2
 
 
+def test_measure_makes_samples_as_long_as_asked(monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr("fusedmlp.profile_timing.time.perf_counter", lambda: next(clock) / 1000)
+    timings = measure({"call": lambda: None}, repeats=2, sample_seconds=0.02)  # each call takes a millisecond
+    assert timings["call"].inner == 20
+
+
 def test_measure_refuses_no_repeats():
     with pytest.raises(ValueError, match="repeats: got 0"):
         measure({"a": lambda: None}, repeats=0)

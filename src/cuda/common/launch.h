@@ -22,7 +22,6 @@ struct Launch {
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
   // must wait by itself (ptx::grid_dependency_wait) before it touches what that one wrote. sm_90 and newer.
   bool overlaps_predecessor = false;
-  bool cooperative = false;  // all blocks run side by side, so that they may wait for each other
   std::string what;          // for a recording: tile and stages
 };
 
@@ -58,7 +57,7 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
       return status;
     }
   }
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute attributes[1];
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
@@ -68,10 +67,6 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
   if (how.overlaps_predecessor) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (how.cooperative) {
-    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
-    attributes[config.numAttrs++].val.cooperative = 1;
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kKernel, params...);
   if (error == cudaSuccess) return {};

@@ -1,197 +1,135 @@
 // Plans of cuda.decode, how long each takes, and the one that takes least.
 #include <algorithm>
+#include <cmath>
 
+#include "core/cost_model.h"
+#include "core/format.h"
 #include "core/sm_rates.h"
 #include "cuda/decode/plan.h"
 
 namespace fusedmlp::cuda::decode {
 namespace {
 
-constexpr int kAlign = 128;
+int divide_up(std::int64_t value, std::int64_t unit) { return static_cast<int>((value + unit - 1) / unit); }
 
-int round_up(int value, int unit) { return divide_up(value, unit) * unit; }
+constexpr std::size_t kMostShared = 48u << 10;  // what a launch may have without asking
+constexpr int kSmThreads = 2048;
+constexpr int kSmBlocks = 32;
 
-int token_class_of(std::int64_t tokens) {
-  return *std::lower_bound(std::begin(kRowClasses), std::end(kRowClasses) - 1, tokens);
-}
-
-struct Shape {
-  int n, k;
-  int weights;  // matrices: 2 with a gate
+// Microseconds, fitted to 1100 pairs of plans on an H200 (docs/lab-notes.md): mean error 3 % for one token and 5 % for
+// more; the plan chosen took 1.00 to 1.12 times as long as the fastest. What a term counts is in microseconds() below.
+struct Costs {
+  double input, busy, products, step, output, uneven, wave, alone, idle, group, load, footprint;
 };
+constexpr Costs kUp[] = {{.input = 0.0258,
+                          .products = 0.00253,
+                          .step = 0.436,
+                          .output = 6.68,
+                          .wave = 0.0233,
+                          .alone = 7.22,
+                          .footprint = 1.42},
+                         {.input = 0.0156,
+                          .busy = 0.01035,
+                          .products = 0.00587,
+                          .step = 0.351,
+                          .output = 0.298,
+                          .wave = 0.892,
+                          .group = 0.175}};
+constexpr Costs kDown[] = {{.step = 0.470, .output = 2.21, .alone = 1.39, .idle = 1.75},
+                           {.products = 0.00248, .step = 1.142, .output = 0.166, .uneven = 0.130, .load = 0.0189}};
+constexpr double kStart[] = {1.50, 1.44};        // of both launches
+constexpr double kMegabyte[] = {0.158, 0.0973};  // of all weights
+constexpr double kFittedBandwidth = 4.46e12;
 
-int sums_bytes(const Plan& plan, const Shape& shape, const PhasePlan& phase) {
-  const int blocks = std::max(1, plan.token_class / 16);
-  return phase.warps_k * phase.pass_rows / kTileRows * shape.weights * blocks * sum_floats(plan.token_class) * 4;
+// Blocks of a launch that an SM holds at once.
+int resident_blocks(const ProductPlan& plan, std::int64_t tokens) {
+  const int registers = registers_of(plan.form, divide_up(tokens, 16), plan.whole);
+  return std::clamp(std::min(kSmRegisters / (plan.threads() * registers), kSmThreads / plan.threads()), 1, kSmBlocks);
 }
 
-int chunk_bytes(const PhasePlan& phase, int tokens) {
-  return phase.buffers * tokens * activation_pitch(phase.chunk_units);
+double waves_of(const ProductPlan& plan, std::int64_t tokens, const DeviceInfo& device) {
+  return static_cast<double>(plan.blocks) / device.cores / resident_blocks(plan, tokens);
 }
 
-// Divides a product; `room`: shared memory for activations and sums. False: there is not enough.
-bool divide(const Shape& shape, int tokens, int room, Plan& plan, PhasePlan& phase) {
-  phase.warps_n = plan.warps / phase.warps_k;
-  const int row_tiles = divide_up(phase.rows, kTileRows);
-  PhasePlan one = phase;
-  one.pass_rows = kTileRows;
-  const int most = std::min(phase.warps_n * kStepUnits / shape.weights, room / sums_bytes(plan, shape, one));
-  if (most < 1) return false;
-  phase.passes = divide_up(row_tiles, most);
-  phase.pass_rows = divide_up(row_tiles, phase.passes) * kTileRows;
-  phase.tiles = divide_up(phase.pass_rows / kTileRows * shape.weights, phase.warps_n);
-  phase.chunk_units = divide_up(divide_up(shape.k, kUnit), phase.splits);
-  phase.step_units = 1;
-  while (2 * phase.step_units * phase.tiles <= kStepUnits && phase.step_units * phase.warps_k < phase.chunk_units) {
-    phase.step_units *= 2;
-  }
-  phase.buffers = 1;
-  if (chunk_bytes(phase, tokens) > room) {
-    phase.buffers = 2;
-    const int units = (room / 2 / tokens - activation_pitch(0)) / (kUnit * 2);
-    while (phase.step_units > 1 && units < phase.warps_k * phase.step_units) phase.step_units /= 2;
-    const int step = phase.warps_k * phase.step_units;
-    phase.chunk_units = units / step * step;
-    if (phase.chunk_units < 1) return false;
-  }
-  plan.activation_bytes = std::max(
-      plan.activation_bytes, round_up(std::max(chunk_bytes(phase, tokens), sums_bytes(plan, shape, phase)), kAlign));
-  return true;
+double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens, const ProductPlan& plan,
+                    const DeviceInfo& device) {
+  const Form& form = kForms[plan.form];
+  const int matrices = shape.gated ? 2 : 1, resident = resident_blocks(plan, tokens);
+  const double per_sm = static_cast<double>(plan.blocks) / device.cores, waves = per_sm / resident;
+  const double most_per_sm = std::min(std::ceil(per_sm), static_cast<double>(resident));
+  const double full_waves = std::ceil(waves);
+  const double block_kb = 2e-3 * matrices * plan.rows() * shape.k;
+  const double tiles = form.tensor ? divide_up(tokens, 16) : 1;
+  const double count = static_cast<double>(tokens);
+  const double slack = (waves > 1 ? full_waves / waves : std::ceil(per_sm) / per_sm) - 1;
+  return costs.input * per_sm * 2e-3 * count * shape.k * plan.groups +  // KB of inputs that an SM reads
+         costs.busy * most_per_sm * block_kb +                           // KB of weights that the busiest SM holds
+         costs.products * per_sm * plan.splits * plan.groups * plan.steps * form.chunks * form.jobs * matrices * tiles +
+         costs.step * plan.steps + costs.output * plan.rows() * count / plan.threads() +
+         costs.uneven * slack * 2e-6 * matrices * shape.n * shape.k +
+         costs.wave * std::min(full_waves - 1, 3.0) +                                // 3: from then on they overlap
+         costs.alone * (resident == 1 ? (full_waves - 1) / full_waves : 0.0) +  // nobody reads while a block ends
+         costs.idle * std::max(0.0, 1 - per_sm) + costs.group * (plan.groups - 1) +
+         costs.load * form.chunks * form.jobs * matrices +
+         costs.footprint * most_per_sm * plan.threads() * registers_of(plan.form, divide_up(tokens, 16), plan.whole) /
+             kSmRegisters;
 }
 
-// Shares and latencies fitted by hand to an H200 and an H100; see docs/lab-notes.md.
-constexpr double kL2BytesPerClock = 24;  // of an SM when all of them read
-constexpr double kSmBytesPerClock = 40;  // of an SM when few do
-constexpr double kSharedBytesPerClock = 128 * 0.7;
-constexpr double kStartSeconds = 1.4e-6;    // first bytes, and the last ones' way through a block
-constexpr double kBarrierSeconds = 1.6e-6;  // of the grid, and the hidden's first bytes
-constexpr double kSplitSeconds = 1.3e-6;    // the sums of splits
-// What the above gives puts plans in order; these turn it into time.
-constexpr double kShareOfSum = 0.86;
-constexpr double kMoreSeconds = 3.3e-6;
-constexpr double kTokenSeconds = 0.15e-6;
-
-double seconds(const Shape& shape, int tokens, const Plan& plan, const PhasePlan& phase, const DeviceInfo& device) {
-  const double clock =
-      device.flops_per_core[static_cast<int>(DType::bf16)] / (2.0 * core::sm_rates(device.compute_capability).half);
-  const double weight_bytes = 2.0 * shape.weights * shape.n * shape.k;
-  const int units = divide_up(divide_up(shape.k, kUnit), phase.splits);
-  const double block_bytes = 2.0 * shape.weights * phase.rows * units * kUnit;
-  const double activations = 2.0 * tokens * units * kUnit * phase.passes;  // of a block
-  const double stream = std::max(weight_bytes / device.memory_bandwidth, block_bytes / (kSmBytesPerClock * clock));
-  const double l2 = (block_bytes + activations) / (kL2BytesPerClock * clock);
-  // The busiest warp stands for all.
-  const double steps = phase.passes * divide_up(units, phase.warps_k * phase.step_units);
-  const double warps = plan.warps;
-  const int row_groups = std::max(1, plan.token_class / 8);
-  const double step_bytes =
-      phase.step_units * (phase.tiles * 2.0 + row_groups * std::min(1.0, tokens / 8.0)) * kUnitBytes;
-  const double sums = 2.0 * phase.passes * sums_bytes(plan, shape, phase);
-  const double shared = (warps * steps * step_bytes + activations + sums) / (kSharedBytesPerClock * clock);
-  const int pieces = phase.tiles * phase.step_units;
-  const double mmas = pieces * 4.0 * std::max(1, plan.token_class / 16);  // of a step
-  const double step = std::max(250 + 40 * pieces + 8 * mmas, warps / 4 * (40 + 30 * pieces + 8 * mmas));
-  const double products = steps * step / clock;
-  double time = std::max({stream, l2, shared, products}) + 0.3 * (shared + products) + sums / (64 * clock);
-  if (phase.splits > 1) {
-    time += kSplitSeconds + 8.0 * tokens * shape.n * phase.splits / (2 * device.memory_bandwidth);
-  }
-  return time;
-}
-
-// Of the splits' sums: the blocks' shares and, in them, the passes' are rounded up.
-std::int64_t partial_columns(const MlpSpec& spec, const DeviceInfo& device) {
-  return kMostSplits * (spec.d_out + spec.d_out / 4) + std::int64_t{device.cores} * 4 * kTileRows;
-}
-
-Shape up_shape(const MlpSpec& spec) {
-  return {static_cast<int>(spec.d_hidden), static_cast<int>(spec.d_in), spec.gated ? 2 : 1};
-}
-Shape down_shape(const MlpSpec& spec) { return {static_cast<int>(spec.d_out), static_cast<int>(spec.d_hidden), 1}; }
-
-}  // namespace
-
-std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device,
-                              const Knobs& knobs) {
-  if (tokens < 1 || tokens > kMostTokens) return std::nullopt;
-  const int count = static_cast<int>(tokens);
-  const Shape up = up_shape(spec);
-  const Shape down = down_shape(spec);
-  Plan plan;
-  plan.token_class = token_class_of(tokens);
-  if (knobs.warps > most_warps(plan.token_class) || knobs.warps % knobs.up_warps_k != 0 ||
-      knobs.warps % knobs.down_warps_k != 0) {
-    return std::nullopt;
-  }
-  plan.warps = knobs.warps;
-  plan.depth = knobs.depth;
-  plan.prefetch_bytes = knobs.prefetch_bytes;
-  const int sms = knobs.blocks > 0 ? knobs.blocks : device.cores;
-  const auto place = [&](const Shape& shape, PhasePlan& phase) {
-    const int groups = std::max(1, sms / phase.splits);
-    phase.rows = divide_up(shape.n, groups);
-    phase.blocks = divide_up(shape.n, phase.rows) * phase.splits;
-  };
-  plan.up.warps_k = knobs.up_warps_k;
-  plan.down.warps_k = knobs.down_warps_k;
-  plan.down.splits = knobs.splits;
-  if (knobs.splits > divide_up(down.k, kUnit) || knobs.splits > sms) return std::nullopt;
-  place(up, plan.up);
-  place(down, plan.down);
-  plan.blocks = std::max(plan.up.blocks, plan.down.blocks);
-
-  const int bias_bytes = 4 * (up.weights * plan.up.rows + plan.down.rows);
-  const int ring_bytes = plan.warps * plan.depth * kStepBytes;
-  const int room =
-      (static_cast<int>(device.shared_memory_per_block) - kReservedBytes - ring_bytes - bias_bytes) / kAlign * kAlign;
-  if (room <= 0) return std::nullopt;
-  if (!divide(up, count, room, plan, plan.up) || !divide(down, count, room, plan, plan.down)) return std::nullopt;
-  if (knobs.splits > 1 &&
-      std::int64_t{plan.down.blocks} * plan.down.passes * plan.down.pass_rows > partial_columns(spec, device)) {
-    return std::nullopt;
-  }
-  plan.shared_bytes = ring_bytes + plan.activation_bytes + bias_bytes;
-  const double sum = device.launch_seconds + kStartSeconds + seconds(up, count, plan, plan.up, device) +
-                     kBarrierSeconds + seconds(down, count, plan, plan.down, device);
-  plan.seconds = kShareOfSum * sum + kMoreSeconds + kTokenSeconds * count;
-  return plan;
-}
-
-std::optional<Plan> choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  std::optional<Plan> best;
-  constexpr int kWarps[] = {4, 8, 12, 14, 16};
-  constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
-  for (const int warps : kWarps) {
-    for (int depth = 2; depth <= kMostDepth; ++depth) {
-      for (int splits = 1; splits <= kMostSplits; splits *= 2) {
-        Knobs knobs;
-        knobs.warps = warps;
-        knobs.depth = depth;
-        knobs.splits = splits;
-        knobs.prefetch_bytes = 96 << 10;
-        for (const int up_k : kShares) {
-          for (const int down_k : kShares) {
-            knobs.up_warps_k = up_k;
-            knobs.down_warps_k = down_k;
-            if (up_k > warps || down_k > warps) continue;
-            const std::optional<Plan> plan = make_plan(spec, tokens, device, knobs);
-            if (plan && (!best || plan->seconds < best->seconds)) best = plan;
-          }
-        }
+ProductPlan fastest(const Costs* costs, const Shape& shape, std::int64_t tokens, const DeviceInfo& device) {
+  ProductPlan best;
+  for (int form = 0; form < kFormCount; ++form) {
+    for (int splits = 1; splits <= kMostSplits; ++splits) {
+      for (int groups = 1; splits * groups * 32 <= kMostThreads; ++groups) {
+        std::optional<ProductPlan> plan = make_product(shape, tokens, form, splits, groups);
+        if (!plan) continue;
+        plan->seconds = 1e-6 * microseconds(costs[kForms[form].tensor], shape, tokens, *plan, device);
+        if (best.blocks == 0 || plan->seconds < best.seconds) best = *plan;
       }
     }
   }
   return best;
 }
 
-std::int64_t hidden_stride(const MlpSpec& spec) { return (spec.d_hidden + 7) / 8 * 8; }
+}  // namespace
 
-std::size_t hidden_bytes(const MlpSpec& spec, std::int64_t tokens) {
-  return static_cast<std::size_t>((tokens * hidden_stride(spec) * 2 + 255) / 256 * 256);
+std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups) {
+  const Form& kernel = kForms[form];
+  if (kernel.tensor != (tokens > 1) || kernel.gated != shape.gated) return std::nullopt;
+  ProductPlan plan;
+  plan.form = form;
+  plan.splits = splits;
+  plan.groups = groups;
+  const int pieces = divide_up(shape.k, kernel.piece()), tiles = divide_up(tokens, 16);
+  plan.whole = splits * kernel.chunks * kernel.piece() == shape.k;
+  plan.steps = divide_up(pieces, splits * kernel.chunks);
+  if (splits > pieces || plan.threads() > kMostThreads || plan.rows() > kMostBlockRows ||
+      plan.threads() * registers_of(form, tiles, plan.whole) > kSmRegisters) {
+    return std::nullopt;
+  }
+  plan.blocks = divide_up(shape.n, plan.rows());
+  const int matrices = shape.gated ? 2 : 1, pitch = kernel.tensor ? tiles * 16 + 1 : 1;
+  plan.shared_bytes = sizeof(float) * static_cast<std::size_t>(matrices * plan.rows() * (1 + splits * pitch));
+  if (plan.shared_bytes > kMostShared) return std::nullopt;
+  return plan;
 }
 
-std::size_t partial_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  return static_cast<std::size_t>(partial_columns(spec, device) * token_class_of(tokens)) * sizeof(float);
+Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  Plan plan;
+  plan.up = fastest(kUp, up_shape(spec), tokens, device);
+  plan.down = fastest(kDown, down_shape(spec), tokens, device);
+  plan.prefetches = waves_of(plan.up, tokens, device) <= 1;
+  const bool tensor = tokens > 1;
+  const double bytes = core::weight_bytes(spec);
+  plan.seconds = 1e-6 * (kStart[tensor] + kMegabyte[tensor] * bytes * 1e-6) + plan.up.seconds + plan.down.seconds +
+                 bytes / device.memory_bandwidth - bytes / kFittedBandwidth;
+  return plan;
+}
+
+std::string describe(const ProductPlan& plan) {
+  const Form& form = kForms[plan.form];
+  return core::format("{}, {} rows a block, {} rows x {} k of a warp in registers, k shared by {} warps in {} step{}",
+                      form.tensor ? "tensor cores" : "fp32 lanes", plan.rows(), form.jobs * form.rows(),
+                      form.chunks * form.piece(), plan.splits, plan.steps, plan.steps == 1 ? "" : "s");
 }
 
 }  // namespace fusedmlp::cuda::decode

@@ -1,13 +1,11 @@
-// cuda.decode: a whole MLP of few tokens in one launch. Plans and their cost: cost.cpp.
+// cuda.decode: an MLP of few tokens in two overlapped launches. Plans and their cost: cost.cpp.
 #include <algorithm>
 #include <array>
-#include <optional>
 #include <string>
 
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "core/format.h"
-#include "cuda/common/barrier_slot.h"
 #include "cuda/common/check.h"
 #include "cuda/common/support.h"
 #include "cuda/decode/plan.h"
@@ -18,45 +16,39 @@ namespace decode {
 namespace {
 
 // choose(), remembered on the calling thread: the search takes longer than the MLP.
-const std::optional<Plan>& plan_of(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+const Plan& plan_of(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   struct Answer {
     MlpSpec spec;
     std::int64_t tokens = 0;
-    Device device;
-    int cores = 0, capability = 0;
-    std::size_t shared = 0;
+    int cores = 0;
     double bandwidth = 0;
-    std::optional<Plan> plan;
+    Plan plan;
   };
   static thread_local std::array<Answer, 64> answers;
   Answer& answer = answers[(hash(spec) + static_cast<std::size_t>(tokens)) % answers.size()];
-  if (answer.tokens != tokens || answer.spec != spec || answer.device != device.device ||
-      answer.cores != device.cores || answer.capability != device.compute_capability ||
-      answer.shared != device.shared_memory_per_block || answer.bandwidth != device.memory_bandwidth) {
-    answer = {spec,
-              tokens,
-              device.device,
-              device.cores,
-              device.compute_capability,
-              device.shared_memory_per_block,
-              device.memory_bandwidth,
-              choose(spec, tokens, device)};
+  if (answer.tokens != tokens || answer.spec != spec || answer.cores != device.cores ||
+      answer.bandwidth != device.memory_bandwidth) {
+    answer = {spec, tokens, device.cores, device.memory_bandwidth, choose(spec, tokens, device)};
   }
   return answer.plan;
 }
 
+std::int64_t hidden_stride(const MlpSpec& spec) { return spec.d_hidden; }
+
 std::string unsupported(const core::Query& query) {
-  if (query.spec.dtype == DType::f32) return "bf16 and fp16 only";
+  const MlpSpec& spec = query.spec;
+  if (spec.dtype == DType::f32) return "bf16 and fp16 only";
   if (query.tokens > kMostTokens) return core::format("takes at most {} tokens", kMostTokens);
   if (std::string why = unsupported_layout(query); !why.empty()) return why;
-  if (query.tokens > 0 && !plan_of(query.spec, query.tokens, query.device)) {
-    return "the widths are too large for the shared memory";
+  if (spec.d_in % kVector != 0 || spec.d_hidden % kVector != 0) {
+    return core::format("needs d_in and d_hidden that are multiples of {}, got {} and {}", kVector, spec.d_in,
+                        spec.d_hidden);
   }
   return {};
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  return hidden_bytes(query.spec, query.tokens) + partial_bytes(query.spec, query.tokens, query.device);
+  return static_cast<std::size_t>(query.tokens * hidden_stride(query.spec)) * size_of(query.spec.dtype);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
@@ -64,28 +56,19 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
-  const std::optional<Plan>& plan = plan_of(spec, args.tokens, device);
-  if (!plan) return Status(StatusCode::internal, "spec", "no plan");
-  const Result<std::uint32_t*> slot = barrier_slot(stream);
-  if (!slot) return slot.status();
-
   Call call;
   call.products =
       two_gemms(problem, args.x, args.ldx, args.workspace, hidden_stride(spec), args.y, args.ldy, args.tokens);
   call.activation = activation_args(spec);
-  call.gated = spec.gated;
-  call.plan = *plan;
-  call.partial = reinterpret_cast<float*>(static_cast<std::byte*>(args.workspace) + hidden_bytes(spec, args.tokens));
-  call.barrier = *slot;
-  call.most_shared = device.shared_memory_per_block;
+  call.plan = plan_of(spec, args.tokens, device);
   call.overlaps_predecessor = waits_for_predecessor(device);
   return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
 }
 
 core::Prediction predict(const core::Query& query) {
-  const std::optional<Plan>& plan = plan_of(query.spec, query.tokens, query.device);
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  return {std::max(plan ? plan->seconds : 0.0, limit.seconds), limit.bound, Basis::modelled};
+  const double seconds = plan_of(query.spec, query.tokens, query.device).seconds;
+  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
 }
 
 }  // namespace
@@ -94,7 +77,7 @@ core::Prediction predict(const core::Query& query) {
 core::KernelEntry decode_kernel() {
   return {
       .name = decode::kName,
-      .summary = "both products of few tokens in one launch that never stops reading weights",
+      .summary = "few tokens in two overlapped launches, weights straight to registers",
       .layout = nullptr,
       .unsupported = decode::unsupported,
       .workspace_bytes = decode::workspace_bytes,

@@ -1,104 +1,107 @@
-// How one launch of cuda.decode divides an MLP of few tokens, and what is asked of a launch.
+// Few tokens in two overlapped launches, one a product: how a product is divided, and what is asked of a launch.
 //
-// The hidden's columns are divided among the blocks; after a barrier over the grid the outputs' columns are, each
-// with all of the hidden or, split, with a slice of it. In a block, warps divide the weight rows (in tiles of 8) and
-// k (in units of 64: a 128-byte line of a row).
+// A warp asks for all of the weights of a step before it uses the first, into registers: that, and several blocks an
+// SM, keeps memory busy. `jobs` groups of weight rows go to a warp, which reads `chunks` pieces of k of each in a step;
+// `splits` warps of a block share the rows and divide k. One token is multiplied on the fp32 lanes (a group is one row,
+// a piece 256 elements), more on the tensor cores (8 rows, 32 elements).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
+#include <string>
 
-#include "core/kernel.h"
 #include "cuda/common/activations.h"
 #include "cuda/common/two_gemms.h"
+#include "fusedmlp/device.h"
 
 namespace fusedmlp::cuda::decode {
 
 inline constexpr char kName[] = "cuda.decode";
-inline constexpr int kMostTokens = 64;
-inline constexpr int kUnit = 64;         // k of a unit
-inline constexpr int kChunk = 8;         // elements of 16 bytes
-inline constexpr int kLineBytes = 128;   // of a unit of a row
-inline constexpr int kUnitBytes = 1024;  // of a tile's unit in a warp's ring: 32 bytes a lane
-inline constexpr int kTileRows = 8;      // weight rows of a tile
-inline constexpr int kStepUnits = 4;     // pieces of weights, a unit of a tile each, that a warp takes at a time
-inline constexpr int kStepBytes = kStepUnits * kUnitBytes;
-inline constexpr int kMostDepth = 4;                   // steps in a warp's ring; at least 2
-inline constexpr int kReservedBytes = 1024;            // of shared memory, for the kernel's arguments
-inline constexpr int kMostSplits = 16;                 // of k in the second product
-inline constexpr int kRowClasses[] = {8, 16, 32, 64};  // kernels by the most tokens
+inline constexpr int kMostTokens = 32;
+inline constexpr int kVector = 8;  // elements of a 16-byte load
+inline constexpr int kMostSplits = 16;
 
-FUSEDMLP_HD constexpr int divide_up(int value, int unit) { return (value + unit - 1) / unit; }
+// What a kernel is compiled for. `registers` of a thread are the most it may use: the fewer, the more of the next
+// launch is there already, with its weights on their way, while this one ends.
+struct Form {
+  bool tensor;  // the tensor cores, or the fp32 lanes
+  bool gated;
+  int chunks;
+  int jobs;
+  int registers;
 
-// Most warps of a block by the kernel, whose sums take the more registers the more tokens it is for.
-constexpr int most_warps(int token_class) { return token_class <= 16 ? 16 : token_class == 32 ? 12 : 8; }
+  constexpr int rows() const { return tensor ? 8 : 1; }     // of a job
+  constexpr int piece() const { return tensor ? 32 : 256; }  // elements of a chunk
+};
+inline constexpr Form kForms[] = {
+    {false, true, 3, 2, 80},  {false, true, 4, 2, 96},  {false, false, 3, 2, 72}, {false, false, 3, 3, 80},
+    {false, false, 4, 4, 96}, {false, false, 8, 2, 120}, {true, true, 4, 1, 88},   {true, true, 8, 1, 120},
+    {true, true, 6, 2, 160},  {true, true, 8, 2, 208},  {true, false, 6, 2, 104},  {true, false, 4, 4, 128},
+    {true, false, 8, 2, 128}, {true, false, 12, 2, 176}, {true, false, 8, 4, 208},
+};
+// The second 16 tokens' sums and inputs want registers too, and so do steps.
+constexpr int registers_of(int form, int token_tiles, bool whole) {
+  return kForms[form].registers + (token_tiles > 1 ? 40 : 0) + (whole ? 0 : 16);
+}
+inline constexpr int kMostThreads = 512;
+inline constexpr int kMostBlockRows = 128;
 
-// Bytes between rows of the activations in shared memory: rows of even and odd number lie half a 128-byte line apart,
-// so that the 16-byte reads of two rows by four lanes each meet no bank conflict.
-FUSEDMLP_HD constexpr int activation_pitch(int units) { return units * kUnit * 2 + 64; }
+// Times i and shifted right by kDivisorBits it is i / rows, for i < kMostTokens * rows and rows <= kMostBlockRows.
+inline constexpr int kDivisorBits = 19;
+inline std::uint32_t row_divisor(int rows) {
+  const auto divisor = static_cast<std::uint32_t>(rows);
+  return ((1u << kDivisorBits) + divisor - 1) / divisor;
+}
+inline constexpr int kSmRegisters = 65536;  // compute capabilities 8.0 to 12.0
+inline constexpr int kFormCount = static_cast<int>(std::size(kForms));
 
-// Floats of a tile's sums of up to 16 tokens: 32 lanes with 2 (8 tokens) or 4 values.
-FUSEDMLP_HD constexpr int sum_floats(int token_class) { return 32 * (token_class == 8 ? 2 : 4); }
+struct ProductPlan {
+  int form = 0;    // of kForms
+  int splits = 1;  // warps along k
+  int groups = 1;  // warps along the rows
+  int steps = 1;
+  bool whole = false;  // k is exactly one step
+  int blocks = 0;
+  std::size_t shared_bytes = 0;
+  double seconds = 0;  // predicted
 
-struct PhasePlan {
-  int blocks = 0;      // with rows of their own, times splits
-  int splits = 1;      // of k over blocks
-  int rows = 0;        // output columns of a block
-  int passes = 1;      // over k, each with pass_rows of them
-  int pass_rows = 0;   // a multiple of kTileRows
-  int warps_n = 1;     // warps along the tiles of a pass
-  int warps_k = 1;     // warps along k
-  int tiles = 1;       // of a warp: gate and up count one each
-  int step_units = 1;  // of k in a step of the warp: 1, 2 or 4; tiles * step_units <= kStepUnits
-  int chunk_units =
-      1;  // of k that the activations in shared memory span; a multiple of warps_k * step_units if there are more
-  int buffers = 1;  // of such chunks
+  int rows() const { return groups * kForms[form].jobs * kForms[form].rows(); }  // of a block
+  int threads() const { return splits * groups * 32; }
 };
 
 struct Plan {
-  int token_class = 0;  // of kRowClasses
-  int blocks = 0;
-  int warps = 0;  // of a block
-  int depth = 0;  // steps of a warp's ring of weights
-  int activation_bytes = 0;
-  int shared_bytes = 0;
-  int prefetch_bytes = 0;  // of a block's weights, drawn into L2 before the kernels ahead are complete
-  PhasePlan up, down;
-  double seconds = 0;  // predicted
+  ProductPlan up, down;
+  // The first product's weights go to L2 while the kernels ahead still run: where its blocks are there all at once.
+  bool prefetches = false;
+  double seconds = 0;  // predicted, of both
 };
 
-// What a plan may choose freely.
-struct Knobs {
-  int warps = 8;
-  int blocks = 0;
-  int depth = 3;
-  int splits = 1;
-  int up_warps_k = 1;
-  int down_warps_k = 1;
-  int prefetch_bytes = 0;
+// What the plans are made for.
+struct Shape {
+  bool gated;
+  int n, k;
 };
+inline Shape up_shape(const MlpSpec& spec) {
+  return {spec.gated, static_cast<int>(spec.d_hidden), static_cast<int>(spec.d_in)};
+}
+inline Shape down_shape(const MlpSpec& spec) {
+  return {false, static_cast<int>(spec.d_out), static_cast<int>(spec.d_hidden)};
+}
 
-// The plan of these knobs; empty where it does not fit the device.
-std::optional<Plan> make_plan(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, const Knobs& knobs);
-// The plan that is predicted to be fastest; empty: none fits.
-std::optional<Plan> choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
+// A product with this form, splits and groups, without a time; empty where it does not fit.
+std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups);
+// The plan that is predicted to be fastest.
+Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
 
-// Bytes of the workspace: the hidden, and the splits' sums. No less for more tokens.
-std::int64_t hidden_stride(const MlpSpec& spec);  // elements
-std::size_t hidden_bytes(const MlpSpec& spec, std::int64_t tokens);
-std::size_t partial_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
+std::string describe(const ProductPlan& plan);  // for a recording
 
 struct Call {
   TwoGemms products;
   ActivationArgs activation;
-  bool gated = false;
   Plan plan;
-  float* partial = nullptr;
-  std::uint32_t* barrier = nullptr;  // a slot of common/barrier_slot.h
-  std::size_t most_shared = 0;       // the most shared memory of a block on this device
-  bool cooperative = true;           // the device promises that all blocks run side by side
-  bool overlaps_predecessor = false;
+  bool overlaps_predecessor = false;  // programmatic dependent launch
 };
 
 // Queue the MLP on the stream.

@@ -1,4 +1,4 @@
-#include "cuda/decode/kernel.cuh"
+#include "cuda/decode/launch.cuh"
 
 namespace fusedmlp::cuda::decode {
 

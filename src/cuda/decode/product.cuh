@@ -1,0 +1,223 @@
+// What both kernels of cuda.decode share: arguments, loads, the order of waiting and loading, and the epilogue.
+#pragma once
+
+#include "cuda/common/activations.cuh"
+#include "cuda/common/launch.h"
+#include "cuda/common/numeric.cuh"
+#include "cuda/decode/plan.h"
+#include "cuda/ptx/grid_dependency.cuh"
+#include "cuda/ptx/prefetch.cuh"
+
+namespace fusedmlp::cuda::decode {
+
+// When a launch reads its weights.
+enum class Order : std::uint8_t {
+  waits,       // once the kernels ahead of it are complete: one of them may write the weights
+  prefetches,  // the same, but draws them into L2 before, where a later write is seen
+  leads,       // at once: the kernel ahead is the first product's, which has waited for all before it and has begun
+};
+
+// One product, in the order of use.
+struct Args {
+  const void* w;
+  const void* gate;
+  const void* a;  // [m, k]
+  std::int64_t w_stride, gate_stride, a_stride;
+  int n, k, m;
+  int steps;
+  Order order;
+
+  void* out;  // [m, n]
+  Bias bias, gate_bias;
+  std::int64_t out_stride;
+  std::uint32_t row_inverse;  // row_divisor() of the block's rows
+  ActivationArgs activation;
+};
+
+// i / rows without a division, whose instructions a launch of a few microseconds would feel.
+__device__ __forceinline__ int divided(int i, std::uint32_t inverse) {
+  return static_cast<int>(static_cast<std::uint32_t>(i) * inverse >> kDivisorBits);
+}
+
+// 16 bytes; kGuarded: zeros where nothing is `there`, by predicate, for branches would keep loads apart. Weights are
+// read once and by nobody else. Inputs go past L1, whose lines may be older than what another block wrote.
+#define FUSEDMLP_LOAD(name, instruction)                                                                    \
+  template <bool kGuarded>                                                                                  \
+  __device__ __forceinline__ uint4 name(const void* from, [[maybe_unused]] bool there) {                    \
+    uint4 v;                                                                                                \
+    if constexpr (kGuarded) {                                                                               \
+      asm volatile(                                                                                         \
+          "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0;\n"                                                       \
+          "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"                                \
+          "@p " instruction " {%0, %1, %2, %3}, [%4];\n}"                                                   \
+          : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)                                                  \
+          : "l"(from), "r"(static_cast<std::uint32_t>(there))                                               \
+          : "memory");                                                                                      \
+    } else {                                                                                                \
+      asm volatile(instruction " {%0, %1, %2, %3}, [%4];"                                                   \
+                   : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)                                             \
+                   : "l"(from)                                                                              \
+                   : "memory");                                                                             \
+    }                                                                                                       \
+    return v;                                                                                               \
+  }
+FUSEDMLP_LOAD(load_weights, "ld.global.L1::no_allocate.L2::128B.v4.b32")
+FUSEDMLP_LOAD(load_input, "ld.global.cg.v4.b32")
+#undef FUSEDMLP_LOAD
+
+// One warp's weights of a step: kJobs groups of rows, of gate and up where gated, kChunks pieces of k of each, side by
+// side. kWhole: k is one step, which spares registers; else there may be more steps, and what lies beyond k counts as
+// zero. Rows beyond the last are the last again; their outputs are not written.
+template <class T, int kForm, bool kWhole>
+struct Weights {
+  static constexpr Form kShape = kForms[kForm];
+  static constexpr int kMatrices = kShape.gated ? 2 : 1;  // gate first
+  static constexpr int kChunks = kShape.chunks, kJobs = kShape.jobs, kRows = kShape.rows(), kPiece = kShape.piece();
+  static constexpr int kRowLanes = 32 / kRows;  // lanes that share a row
+
+  // A block is 32 lanes x splits x groups.
+  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x); }
+  static __device__ __forceinline__ int part() { return static_cast<int>(threadIdx.y); }
+  static __device__ __forceinline__ int splits() { return static_cast<int>(blockDim.y); }
+  static __device__ __forceinline__ int block_rows() { return static_cast<int>(blockDim.z) * kJobs * kRows; }
+  static __device__ __forceinline__ int block_row() { return static_cast<int>(blockIdx.x) * block_rows(); }
+  // First row of a job, within the block.
+  static __device__ __forceinline__ int job_row(int job) {
+    return (static_cast<int>(threadIdx.z) * kJobs + job) * kRows;
+  }
+
+  __device__ explicit Weights(const Args& args)
+      : size_(args.k), k_(part() * (kWhole ? 1 : args.steps) * kChunks * kPiece + lane() % kRowLanes * kVector) {
+#pragma unroll
+    for (int j = 0; j < kJobs; ++j) {
+      const int row = min(block_row() + job_row(j) + lane() / kRowLanes, args.n - 1);
+#pragma unroll
+      for (int r = 0; r < kMatrices; ++r) {
+        const bool gate = kMatrices == 2 && r == 0;
+        from_[j][r] = static_cast<const T*>(gate ? args.gate : args.w) +
+                      row * (gate ? args.gate_stride : args.w_stride) + k_;
+      }
+    }
+  }
+
+  // First element of k of this lane's load, and whether there is one.
+  __device__ __forceinline__ int k(int step, int chunk) const { return k_ + (step * kChunks + chunk) * kPiece; }
+  __device__ __forceinline__ bool has(int k) const { return kWhole || k < size_; }
+
+  __device__ __forceinline__ void load(int step) {
+#pragma unroll
+    for (int j = 0; j < kJobs; ++j) {
+#pragma unroll
+      for (int r = 0; r < kMatrices; ++r) {
+        const T* from = from_[j][r] + step * (kChunks * kPiece);
+#pragma unroll
+        for (int c = 0; c < kChunks; ++c) w[j][r][c] = load_weights<!kWhole>(from + c * kPiece, has(k(step, c)));
+      }
+    }
+  }
+
+  uint4 w[kJobs][kMatrices][kChunks];
+
+ private:
+  const T* from_[kJobs][kMatrices];
+  int size_, k_;
+};
+
+// The dynamic shared memory: biases [matrix][row], then sums [split][matrix][row][pitch] of tokens.
+struct Shared {
+  float* biases;
+  float* sums;
+  int rows, pitch;
+
+  template <int kMatrices>
+  __device__ __forceinline__ float* sum(int split, int matrix, int row) const {
+    return sums + ((split * kMatrices + matrix) * rows + row) * pitch;
+  }
+};
+
+__device__ __forceinline__ int thread_index() {
+  return static_cast<int>((threadIdx.z * blockDim.y + threadIdx.y) * 32 + threadIdx.x);
+}
+__device__ __forceinline__ int thread_count() { return static_cast<int>(blockDim.z * blockDim.y * 32); }
+
+// Draws the block's rows into L2, a row a thread.
+template <class T, class W>
+__device__ __forceinline__ void prefetch_rows(const Args& args) {
+  const auto bytes = static_cast<std::uint32_t>(args.k) * static_cast<std::uint32_t>(sizeof(T));
+  for (int i = thread_index(); i < W::kMatrices * W::block_rows(); i += thread_count()) {
+    const bool gate = i >= W::block_rows();
+    const int row = W::block_row() + (gate ? i - W::block_rows() : i);
+    if (row >= args.n) continue;
+    ptx::prefetch_l2(static_cast<const T*>(gate ? args.gate : args.w) +
+                         row * (gate ? args.gate_stride : args.w_stride),
+                     bytes);
+  }
+}
+
+// Waits as args.order says, with the weights of the first step on their way as early as that allows.
+template <class T, class W>
+__device__ __forceinline__ void load_step(const Args& args, W& weights, int step) {
+  const bool leads = args.order == Order::leads;
+  if (step == 0) {
+    if (leads) {
+      ptx::grid_dependency_launch();
+    } else {
+      if (args.order == Order::prefetches) prefetch_rows<T, W>(args);
+      ptx::grid_dependency_wait();
+      ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
+    }
+  }
+  weights.load(step);
+  if (step == 0 && leads) ptx::grid_dependency_wait();
+}
+
+// Nobody waits for these loads before the epilogue.
+template <class T, class W>
+__device__ __forceinline__ Shared load_biases(const Args& args, float* shared, int pitch) {
+  const Shared at{shared, shared + W::kMatrices * W::block_rows(), W::block_rows(), pitch};
+#pragma unroll
+  for (int r = 0; r < W::kMatrices; ++r) {
+    const Bias& bias = W::kMatrices == 2 && r == 0 ? args.gate_bias : args.bias;
+    if (bias.data == nullptr) continue;
+    for (int row = thread_index(); row < at.rows; row += thread_count()) {
+      if (W::block_row() + row < args.n) at.biases[r * at.rows + row] = bias_at<T>(bias, W::block_row() + row);
+    }
+  }
+  return at;
+}
+
+// Outputs of the block's rows from the sums; all of its threads.
+template <class T, class W>
+__device__ __forceinline__ void finish(const Args& args, const Shared& at) {
+  constexpr int kMatrices = W::kMatrices;
+  __syncthreads();
+  const int first = W::block_row(), count = at.rows * args.m, splits = W::splits();
+  const int matrix_step = at.rows * at.pitch;
+  for (int i = thread_index(); i < count; i += thread_count()) {
+    const int token = divided(i, args.row_inverse), row = i - token * at.rows;
+    if (first + row >= args.n) continue;
+    float sum[kMatrices];
+#pragma unroll
+    for (int r = 0; r < kMatrices; ++r) {
+      const Bias& bias = kMatrices == 2 && r == 0 ? args.gate_bias : args.bias;
+      sum[r] = bias.data == nullptr ? 0.0f : at.biases[r * at.rows + row];
+    }
+    const float* from = at.template sum<kMatrices>(0, 0, row) + token;
+#pragma unroll 4
+    for (int s = 0; s < splits; ++s, from += kMatrices * matrix_step) {
+#pragma unroll
+      for (int r = 0; r < kMatrices; ++r) sum[r] += from[r * matrix_step];
+    }
+    float value = 0;
+    with_form(args.activation.form, [&](auto form) {
+      if constexpr (kMatrices == 2) {
+        value = gated<decltype(form)::value>(args.activation, sum[0], sum[1]);
+      } else {
+        value = activate<decltype(form)::value>(args.activation, sum[0]);
+      }
+    });
+    static_cast<T*>(args.out)[token * args.out_stride + first + row] = from_float<T>(value);
+  }
+}
+
+}  // namespace fusedmlp::cuda::decode
