@@ -132,7 +132,7 @@ def test_bench(kernels: list[str]) -> None:
             # Nothing is faster than the memory: the model's bandwidth is good to some per cent.
             assert entry["share_of_limit"] == pytest.approx(result["limit_us"] / entry["median_us"])
             assert entry["share_of_limit"] < 1.1
-        if result["spec"].startswith("gelu:33x65"):
+        if result["spec"].startswith("gelu:33x65") and result["tokens"] <= 16:
             skipped = {entry["name"]: entry["skipped"] for entry in entries if "skipped" in entry}
             assert "multiples of 16 bytes" in skipped["cuda.decode"]
     text = succeeds("bench", SPEC, "--device", "cuda", "--tokens", "1", "--repeats", "3", "--min-time", "0")

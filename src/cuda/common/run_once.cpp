@@ -46,7 +46,8 @@ Result<AlignedBuffer> run_on_cuda(const KernelEntry& entry, const Query& query, 
   if (status) status = stream->wait();
   AlignedBuffer y(output->size());
   if (status) {
-    status = check(cudaMemcpy(y.data(), output->data(), y.size(), cudaMemcpyDeviceToHost), "copy y to the host");
+    status =
+        check(cudaMemcpy(y.data(), output->data(), output->size(), cudaMemcpyDeviceToHost), "copy y to the host");
   }
   if (!status) return status;
   return y;
