@@ -16,14 +16,13 @@ say "programs: building ($JOBS jobs)"
 cmake --preset cuda -B "$BUILD" "-DPython3_EXECUTABLE=$VENV/bin/python" -DFUSEDMLP_BUILD_BENCHMARKS=ON \
   "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc" >/dev/null
 programs=(gpu_tests numerics_tests bench_gpu_kernels bench_gpu_layers bench_gpu_tiles)
-cmake --build "$BUILD" -j "$JOBS" --target "${programs[@]/#/fusedmlp_}" fusedmlp_cli | grep -vE '^(\[|ninja)' || true
+cmake --build "$BUILD" -j "$JOBS" --target "${programs[@]/#/fusedmlp_}" | grep -vE '^(\[|ninja)' || true
 
 rm -rf "$BUNDLE"
 mkdir -p "$BUNDLE/bin" "$BUNDLE/site"
 for program in "${programs[@]}"; do
   strip -o "$BUNDLE/bin/fusedmlp_$program" "$(find "$BUILD" -type f -name "fusedmlp_$program")"
 done
-strip -o "$BUNDLE/bin/fusedmlp" "$(find "$BUILD/src/cli" -type f -name fusedmlp)"
 cp "${wheels[@]}" benchmarks/peers_gpu.py "$BUNDLE"
 cp tests/gpu/run.sh "$BUNDLE/run.sh"
 cp -r tests/gpu/python "$BUNDLE/python"

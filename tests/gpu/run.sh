@@ -83,12 +83,15 @@ prepare_python() {
   trap 'rm -rf "$SITE"' EXIT
   python3 -m zipfile -e "$HERE"/fusedmlp-*.whl "$SITE"
   export PYTHONPATH=$SITE:$HERE/site
+  FUSEDMLP_CLI=$(find "$SITE" -path '*/scripts/fusedmlp')
+  chmod +x "$FUSEDMLP_CLI" # zipfile forgets it
+  export FUSEDMLP_CLI
 }
 
 stage_python() {
   local started=$SECONDS rc=0
   prepare_python
-  FUSEDMLP_CLI=$HERE/bin/fusedmlp python3 -m pytest -q -p no:cacheprovider "$HERE/python" >"$OUT/python.log" 2>&1 || rc=$?
+  python3 -m pytest -q -p no:cacheprovider "$HERE/python" >"$OUT/python.log" 2>&1 || rc=$?
   report python "$rc" $((SECONDS - started))
   tail -n $((rc ? 40 : 3)) "$OUT/python.log"
 }
