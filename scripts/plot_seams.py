@@ -14,21 +14,12 @@ from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT, COLUMNS = 420, 300, 2  # of a panel; panels in a row
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 56
-COLOURS = {
-    "cuda.matvec": "#b2182b",
-    "cuda.decode": "#ef8a00",
-    "cuda.sm90": "#2166ac",
-    "cuda.portable": "#4d9221",
-    "cuda.layers": "#888888",
-}
-OTHERS = ("#762a83", "#01665e", "#8c510a", "#c51b7d")  # entries that came later
+COLOURS = ("#2166ac", "#ef8a00", "#4d9221", "#b2182b", "#762a83", "#01665e", "#8c510a", "#c51b7d", "#888888")
 STRIP = 8  # height of the line that says which entry dispatch takes
 
 
 def colour(name: str, names: list[str]) -> str:
-    if name in COLOURS:
-        return COLOURS[name]
-    return OTHERS[[n for n in names if n not in COLOURS].index(name) % len(OTHERS)]
+    return COLOURS[names.index(name) % len(COLOURS)]
 
 
 class Panel:
@@ -75,7 +66,8 @@ class Panel:
                     drawing = False
                     continue
                 x, y = self.at(point["tokens"], point["us"][name])
-                path.append(f'{"L" if drawing else "M"}{x:.1f} {y:.1f}')
+                # A point without neighbours is a line without length, whose round ends show.
+                path.append(f'L{x:.1f} {y:.1f}' if drawing else f'M{x:.1f} {y:.1f}h0')
                 drawing = True
             if path:
                 out.append(f'<path class="line" stroke="{colour(name, self.names)}" d="{"".join(path)}"/>')
@@ -102,14 +94,13 @@ class Panel:
 
 def draw(files: list[dict[str, Any]]) -> str:
     results = [result for file in files for result in file["results"]]
-    used = {name for result in results for point in result["points"] for name in point["us"]}
-    names = [name for name in COLOURS if name in used] + sorted(used - set(COLOURS))
+    names = sorted({name for result in results for point in result["points"] for name in point["us"]})
     rows = math.ceil(len(results) / COLUMNS)
     width, height = COLUMNS * WIDTH, rows * HEIGHT + 48
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">',
         "<style>.title{font-size:13px;font-weight:bold}.mid{text-anchor:middle}.end{text-anchor:end}"
-        ".grid{stroke:#ddd;stroke-width:.6}.line{fill:none;stroke-width:1.3}</style>",
+        ".grid{stroke:#ddd;stroke-width:.6}.line{fill:none;stroke-width:1.6;stroke-linecap:round}</style>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for i, result in enumerate(results):

@@ -158,10 +158,9 @@ TEST_F(GreenContexts, EveryEntryRunsOnAPartOfTheSms) {
   }
 }
 
-// Both parts of the GPU and a stream with all of it run grids that meet at barriers, at once: none waits for another.
+// Every entry on both parts of the GPU and on a stream with all of it, at once: none waits for another.
 TEST_F(GreenContexts, TwoPartsAndTheWholeAtOnce) {
   const MlpSpec spec = spec_of("swiglu:512x1536,bf16");
-  constexpr std::int64_t kMost = 16;
   const Partition both = partition(16);
   const GreenContext part(both.part), rest(both.rest);
   EXPECT_LE(part.sms() + rest.sms(), whole_.cores);
@@ -170,27 +169,31 @@ TEST_F(GreenContexts, TwoPartsAndTheWholeAtOnce) {
     cudaStream_t stream;
     int sms;
     std::int64_t tokens;
-    const char* kernel;
+    std::string kernel;
     std::unique_ptr<Resident> problem;
     std::unique_ptr<::fusedmlp::Plan> plan;
     std::vector<std::byte> want;
   };
   std::vector<Lane> lanes;
-  for (const auto& [kernel, tokens] : {std::pair("cuda.decode", kMost), std::pair("cuda.matvec", std::int64_t{1})}) {
-    for (const auto& [stream, sms] : {std::pair(part.stream(), part.sms()), std::pair(rest.stream(), rest.sms()),
-                                      std::pair(ordinary.handle(), whole_.cores)}) {
-      Lane lane{stream, sms, tokens, kernel, nullptr, nullptr, {}};
-      lane.problem = std::make_unique<Resident>(spec, make_values(spec, tokens, Data::normal, 5), tokens);
-      ::setenv("FUSEDMLP_KERNEL", kernel, 1);
-      lane.plan = std::make_unique<::fusedmlp::Plan>(lane.problem->plan());
-      lane.want = planned_for(sms, kernel, *lane.problem, tokens);
-      lane.problem->poison_y();
-      lanes.push_back(std::move(lane));
+  for (const std::int64_t tokens : {1, 16}) {
+    for (const std::string& kernel : gpu_kernels(spec, tokens)) {
+      for (const auto& [stream, sms] : {std::pair(part.stream(), part.sms()), std::pair(rest.stream(), rest.sms()),
+                                        std::pair(ordinary.handle(), whole_.cores)}) {
+        if (!supports(core::partition_of(whole_, sms), kernel, spec, tokens)) continue;
+        Lane lane{stream, sms, tokens, kernel, nullptr, nullptr, {}};
+        lane.problem = std::make_unique<Resident>(spec, make_values(spec, tokens, Data::normal, 5), tokens);
+        ::setenv("FUSEDMLP_KERNEL", kernel.c_str(), 1);
+        lane.plan = std::make_unique<::fusedmlp::Plan>(lane.problem->plan());
+        lane.want = planned_for(sms, kernel, *lane.problem, tokens);
+        lane.problem->poison_y();
+        lanes.push_back(std::move(lane));
+      }
     }
   }
-  for (int round = 0; round < 500; ++round) {
+  ASSERT_GE(lanes.size(), 6u);
+  for (int round = 0; round < 200; ++round) {
     for (const Lane& lane : lanes) {
-      ::setenv("FUSEDMLP_KERNEL", lane.kernel, 1);
+      ::setenv("FUSEDMLP_KERNEL", lane.kernel.c_str(), 1);
       RunArgs args = lane.problem->args(lane.tokens, ordinary);
       args.stream = lane.stream;
       expect_ok(lane.plan->run(args));
