@@ -1,182 +1,170 @@
 // Times every GPU entry that can run a shape: CUDA graph, weights cold in L2, medians, entries interleaved.
-//   fusedmlp_bench_gpu_kernels [SPEC TOKENS]...     one JSON object a line; without arguments a fixed list of shapes
-#include <cuda_runtime_api.h>
-
+//   fusedmlp_bench_gpu_kernels [SPEC TOKENS]...          one JSON object a line; without arguments a fixed list
+//   fusedmlp_bench_gpu_kernels --seams FILE [SPEC]...    every token count from 1 to 128 and around multiples of 64:
+//       where dispatch's choice is slower than the fastest entry; all times to FILE, a table to stdout
+//   --every N      seams: only every Nth token count
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <map>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "core/dispatch.h"
-#include "core/kernel.h"
-#include "core/numeric.h"
+#include "core/measure_entries.h"
+#include "core/text.h"
 #include "fusedmlp/fusedmlp.h"
 
 namespace {
 
 using namespace fusedmlp;
 
-constexpr double kColdBytes = 200e6;  // of weights between two uses of the same copy
-constexpr int kSamples = 15;
-constexpr double kSampleSeconds = 4e-3;
-
-void require(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "CUDA: %s\n", cudaGetErrorString(error));
-  std::exit(1);
-}
-
-void require(const Status& status) {
-  if (status) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
-}
-
-struct DeviceFree {
-  void operator()(void* data) const { static_cast<void>(cudaFree(data)); }
-};
-using Memory = std::unique_ptr<void, DeviceFree>;
-
-Memory allocate(std::size_t bytes) {
-  void* data = nullptr;
-  require(cudaMalloc(&data, bytes));
-  return Memory(data);
-}
-
-// `elements` normal numbers of the given size, a repeating pattern of a million.
-Memory random_elements(DType dtype, std::int64_t elements, float scale) {
-  constexpr std::int64_t kPattern = 1000003;
-  std::vector<std::byte> host(static_cast<std::size_t>(elements) * size_of(dtype));
-  std::mt19937 engine(7);
-  std::normal_distribution<float> normal(0, scale);
-  for (std::int64_t i = 0; i < std::min(elements, kPattern); ++i) core::store(dtype, host.data(), i, normal(engine));
-  const std::size_t pattern = static_cast<std::size_t>(kPattern) * size_of(dtype);
-  for (std::size_t at = pattern; at < host.size(); at += pattern) {
-    std::copy_n(host.data(), std::min(pattern, host.size() - at), host.data() + at);
+template <class T>
+T take(Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "%s\n", result.status().to_string().c_str());
+    std::exit(1);
   }
-  Memory memory = allocate(host.size());
-  require(cudaMemcpy(memory.get(), host.data(), host.size(), cudaMemcpyHostToDevice));
-  return memory;
+  return std::move(result).value();
 }
 
-Memory copy_of(const Memory& from, std::size_t bytes) {
-  Memory memory = allocate(bytes);
-  require(cudaMemcpy(memory.get(), from.get(), bytes, cudaMemcpyDeviceToDevice));
-  return memory;
+const DeviceInfo& gpu() {
+  static const DeviceInfo device = take(describe(Device::cuda()));
+  return device;
 }
 
-// One copy of the weights, the biases shared.
-struct Weights {
-  Memory up, gate, down;
-  MlpWeights views;
-};
-
-struct Timed {
-  std::string kernel;
-  double predicted;
-  cudaGraphExec_t graph = nullptr;
-  int replays = 1;
-  std::vector<double> samples;
-};
-
-double seconds_of(cudaGraphExec_t graph, int replays, cudaStream_t stream, cudaEvent_t begin, cudaEvent_t end) {
-  require(cudaEventRecord(begin, stream));
-  for (int i = 0; i < replays; ++i) require(cudaGraphLaunch(graph, stream));
-  require(cudaEventRecord(end, stream));
-  require(cudaEventSynchronize(end));
-  float ms = 0;
-  require(cudaEventElapsedTime(&ms, begin, end));
-  return ms * 1e-3;
+std::unique_ptr<core::EntryTimer> timer_of(const MlpSpec& spec, const core::MeasureOptions& options) {
+  return take(core::make_timer(spec, gpu(), default_executor(), options));
 }
 
 void bench(const MlpSpec& spec, std::int64_t tokens) {
-  const Result<DeviceInfo> device = describe(Device::cuda());
-  require(device.status());
-  const std::int64_t h = spec.d_hidden;
-  const float scale_in = 1 / std::sqrt(static_cast<float>(spec.d_in));
-  const Memory up = random_elements(spec.dtype, h * spec.d_in, scale_in);
-  const Memory down = random_elements(spec.dtype, h * spec.d_out, 1 / std::sqrt(static_cast<float>(h)));
-  const Memory bias = random_elements(spec.dtype, std::max(h, spec.d_out), 0.5f);
-  const Memory x = random_elements(spec.dtype, tokens * spec.d_in, 1);
-  const Memory y = allocate(static_cast<std::size_t>(tokens * spec.d_out) * size_of(spec.dtype));
-
-  const double weight_bytes = static_cast<double>(weight_elements(spec)) * static_cast<double>(size_of(spec.dtype));
-  const int copies = std::max(2, static_cast<int>(std::ceil(kColdBytes / weight_bytes)) + 1);
-  std::vector<Weights> all(static_cast<std::size_t>(copies));
-  for (Weights& w : all) {
-    const std::size_t in_bytes = static_cast<std::size_t>(h * spec.d_in) * size_of(spec.dtype);
-    w.up = copy_of(up, in_bytes);
-    w.views.up = MatrixView::out_in(w.up.get(), h, spec.d_in);
-    if (spec.gated) {
-      w.gate = copy_of(up, in_bytes);
-      w.views.gate = MatrixView::out_in(w.gate.get(), h, spec.d_in);
-    }
-    w.down = copy_of(down, static_cast<std::size_t>(h * spec.d_out) * size_of(spec.dtype));
-    w.views.down = MatrixView::out_in(w.down.get(), spec.d_out, h);
-    if (spec.bias_up) w.views.bias_up = {bias.get(), h, 1};
-    if (spec.bias_gate) w.views.bias_gate = {bias.get(), h, 1};
-    if (spec.bias_down) w.views.bias_down = {bias.get(), spec.d_out, 1};
-  }
-
-  cudaStream_t stream = nullptr;
-  cudaEvent_t begin = nullptr, end = nullptr;
-  require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  require(cudaEventCreate(&begin));
-  require(cudaEventCreate(&end));
-  const core::Query query{spec, tokens, *device, 1, false};
-  std::vector<Timed> entries;
-  std::vector<Memory> workspaces;
-  for (const core::KernelEntry& entry : core::kernels(DeviceType::cuda)) {
-    if (!entry.unsupported(query).empty()) continue;
-    Timed timed{entry.name, entry.predict(query).seconds, nullptr, 1, {}};
-    // Layer by layer on the fp32 lanes takes far too long to be timed on large shapes.
-    if (timed.kernel == "cuda.layers" && flops(spec, tokens) > 5e10) continue;
-    const std::size_t bytes = entry.workspace_bytes(query);
-    workspaces.push_back(allocate(std::max<std::size_t>(bytes, 1)));
-    RunArgs args;
-    args.x = x.get();
-    args.ldx = spec.d_in;
-    args.y = y.get();
-    args.ldy = spec.d_out;
-    args.tokens = tokens;
-    args.stream = stream;
-    args.workspace = workspaces.back().get();
-    args.workspace_bytes = bytes;
-    require(entry.run({spec, all.front().views, nullptr}, args, *device));  // loads the code
-    require(cudaStreamSynchronize(stream));
-    cudaGraph_t graph = nullptr;
-    require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    for (const Weights& w : all) require(entry.run({spec, w.views, nullptr}, args, *device));
-    require(cudaStreamEndCapture(stream, &graph));
-    require(cudaGraphInstantiate(&timed.graph, graph, 0));
-    require(cudaGraphDestroy(graph));
-    const double once = seconds_of(timed.graph, 2, stream, begin, end) / 2;
-    timed.replays = std::clamp(static_cast<int>(kSampleSeconds / once), 1, 50);
-    entries.push_back(std::move(timed));
-  }
-  for (int sample = 0; sample < kSamples; ++sample) {
-    for (Timed& timed : entries) {
-      timed.samples.push_back(seconds_of(timed.graph, timed.replays, stream, begin, end) / timed.replays / copies);
-    }
-  }
-  for (Timed& timed : entries) {
-    std::sort(timed.samples.begin(), timed.samples.end());
-    const double median = timed.samples[timed.samples.size() / 2];
+  core::MeasureOptions options;
+  options.min_time = 0.06;
+  const auto timer = timer_of(spec, options);
+  for (const core::EntryTimes& entry : take(timer->run(tokens, take(core::candidates(timer->query(tokens)))))) {
+    if (!entry.skipped.empty()) continue;
     std::printf(
-        "{\"spec\": \"%s\", \"tokens\": %lld, \"device\": \"%s\", \"kernel\": \"%s\", \"us\": %.2f, "
-        "\"predicted_us\": %.2f, \"tflops\": %.1f, \"copies\": %d}\n",
-        to_string(spec).c_str(), static_cast<long long>(tokens), device->name.c_str(), timed.kernel.c_str(),
-        median * 1e6, timed.predicted * 1e6, flops(spec, tokens) / median * 1e-12, copies);
-    require(cudaGraphExecDestroy(timed.graph));
+        "{\"spec\": \"%s\", \"tokens\": %lld, \"device\": \"%s\", \"kernel\": \"%s\", \"chosen\": %s, "
+        "\"us\": %.2f, \"predicted_us\": %.2f, \"tflops\": %.1f}\n",
+        to_string(spec).c_str(), static_cast<long long>(tokens), gpu().name.c_str(), entry.candidate.entry->name,
+        entry.candidate.chosen ? "true" : "false", entry.median() * 1e6, entry.candidate.prediction.seconds * 1e6,
+        flops(spec, tokens) / entry.median() * 1e-12);
   }
   std::fflush(stdout);
-  require(cudaEventDestroy(begin));
-  require(cudaEventDestroy(end));
-  require(cudaStreamDestroy(stream));
+}
+
+// ---- seams
+
+constexpr double kShare = 0.05;      // of the fastest entry's time that dispatch may lose,
+constexpr double kSeconds = 0.3e-6;  // or this long: what runs differ by
+constexpr double kHopeless = 4;      // layer by layer is timed where predicted within so many times of the fastest
+
+struct Point {
+  std::int64_t tokens = 0;
+  std::string chosen, fastest;
+  std::map<std::string, double> seconds;  // by entry
+
+  double lost() const { return seconds.at(chosen) - seconds.at(fastest); }
+  bool missed() const { return lost() > std::max(kShare * seconds.at(fastest), kSeconds); }
+};
+
+std::vector<std::int64_t> seam_tokens(int every) {
+  std::vector<std::int64_t> all;
+  for (std::int64_t m = 1; m <= 128; ++m) all.push_back(m);
+  for (std::int64_t m = 192; m <= 4096; m += 64) {
+    for (const std::int64_t near : {m - 1, m, m + 1}) all.push_back(near);
+  }
+  std::vector<std::int64_t> out;
+  for (std::size_t i = 0; i < all.size(); i += static_cast<std::size_t>(every)) out.push_back(all[i]);
+  return out;
+}
+
+Point measure(core::EntryTimer& timer, std::int64_t tokens) {
+  std::vector<core::Candidate> list = take(core::candidates(timer.query(tokens)));
+  double least = 0;
+  for (const core::Candidate& c : list) {
+    if (c.unsupported.empty() && (least == 0 || c.prediction.seconds < least)) least = c.prediction.seconds;
+  }
+  const core::KernelEntry* layers = &core::kernels(DeviceType::cuda).back();
+  std::erase_if(list, [&](const core::Candidate& c) {
+    return c.entry == layers && !c.chosen && c.prediction.seconds > kHopeless * least;
+  });
+  Point point;
+  point.tokens = tokens;
+  for (const core::EntryTimes& entry : take(timer.run(tokens, list))) {
+    if (!entry.skipped.empty()) continue;
+    const std::string name = entry.candidate.entry->name;
+    point.seconds[name] = entry.median();
+    if (entry.candidate.chosen) point.chosen = name;
+    if (point.fastest.empty() || point.seconds[name] < point.seconds[point.fastest]) point.fastest = name;
+  }
+  return point;
+}
+
+void write_points(std::FILE* file, const MlpSpec& spec, const std::vector<Point>& points, bool first) {
+  std::fprintf(file, "%s{\"spec\": \"%s\", \"points\": [", first ? "" : ",\n", to_string(spec).c_str());
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    const Point& p = points[i];
+    std::fprintf(file, "%s\n{\"tokens\": %lld, \"chosen\": \"%s\", \"us\": {", i == 0 ? "" : ",",
+                 static_cast<long long>(p.tokens), p.chosen.c_str());
+    const char* comma = "";
+    for (const auto& [name, seconds] : p.seconds) {
+      std::fprintf(file, "%s\"%s\": %.2f", comma, name.c_str(), seconds * 1e6);
+      comma = ", ";
+    }
+    std::fputs("}}", file);
+  }
+  std::fputs("]}", file);
+}
+
+int seams(const std::string& path, std::vector<std::string> specs, int every, const std::string& command) {
+  if (specs.empty()) {
+    specs = {"geglu_tanh:768x3072,bf16", "gelu:768x3072+bias,bf16", "gelu:1024x4096+bias,bf16",
+             "swiglu:2048x768,bf16",     "swiglu:4096x14336,bf16",  "gelu:128x512+bias,bf16"};
+  }
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) {
+    std::fprintf(stderr, "--seams: cannot write %s\n", path.c_str());
+    return 1;
+  }
+  std::fprintf(file, "{\"command\": \"%s\", \"version\": \"%s\", \"device\": \"%s\", \"date\": \"%s\",\n",
+               command.c_str(), version(), gpu().name.c_str(), core::utc_now().c_str());
+  std::fprintf(file, "\"accepted\": \"the fastest entry's time + max(%g %%, %g us)\", \"results\": [\n", kShare * 100,
+               kSeconds * 1e6);
+  core::MeasureOptions quick, careful;
+  quick.repeats = 3;
+  quick.min_time = 0;
+  careful.repeats = 15;
+  std::printf("%-26s %7s  %-16s %9s  %-16s %9s %7s\n", "spec", "tokens", "chosen", "us", "fastest", "us", "lost");
+  for (std::size_t s = 0; s < specs.size(); ++s) {
+    const MlpSpec spec = take(parse_spec(specs[s]));
+    std::vector<Point> points;
+    int misses = 0;
+    double worst = 0;
+    const auto timer = timer_of(spec, quick);
+    const auto again = timer_of(spec, careful);
+    for (const std::int64_t tokens : seam_tokens(every)) {
+      Point point = measure(*timer, tokens);
+      if (point.missed()) point = measure(*again, tokens);  // three samples scatter
+      if (point.missed()) {
+        ++misses;
+        std::printf("%-26s %7lld  %-16s %9.2f  %-16s %9.2f %5.1f %%\n", specs[s].c_str(),
+                    static_cast<long long>(tokens), point.chosen.c_str(), point.seconds[point.chosen] * 1e6,
+                    point.fastest.c_str(), point.seconds[point.fastest] * 1e6,
+                    100 * point.lost() / point.seconds[point.fastest]);
+      }
+      worst = std::max(worst, point.lost() / point.seconds[point.fastest]);
+      points.push_back(std::move(point));
+    }
+    std::printf("%-26s %zu token counts, %d missed, worst %.1f %%\n", specs[s].c_str(), points.size(), misses,
+                100 * worst);
+    std::fflush(stdout);
+    write_points(file, spec, points, s == 0);
+  }
+  std::fputs("\n]}\n", file);
+  return std::fclose(file) == 0 ? 0 : 1;
 }
 
 struct Case {
@@ -195,13 +183,27 @@ constexpr Case kCases[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 1) {
-    for (const Case& c : kCases) bench(*parse_spec(c.spec), c.tokens);
-    return 0;
+  std::vector<std::string> rest;
+  std::string path, command = "fusedmlp_bench_gpu_kernels";
+  int every = 1;
+  for (int i = 1; i < argc; ++i) {
+    command.append(" ").append(argv[i]);
+    const bool more = i + 1 < argc;
+    if (std::strcmp(argv[i], "--seams") == 0 && more) {
+      path = argv[++i];
+      command += " FILE";
+    } else if (std::strcmp(argv[i], "--every") == 0 && more) {
+      every = std::max(1, std::atoi(argv[++i]));
+      command.append(" ").append(std::to_string(every));
+    } else {
+      rest.emplace_back(argv[i]);
+    }
   }
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const Result<MlpSpec> spec = parse_spec(argv[i]);
-    require(spec.status());
-    bench(*spec, std::atoll(argv[i + 1]));
+  if (!path.empty()) return seams(path, rest, every, command);
+  if (rest.empty()) {
+    for (const Case& c : kCases) bench(*parse_spec(c.spec), c.tokens);
+  }
+  for (std::size_t i = 0; i + 1 < rest.size(); i += 2) {
+    bench(take(parse_spec(rest[i])), std::atoll(rest[i + 1].c_str()));
   }
 }

@@ -1,4 +1,4 @@
-# Decides FUSEDMLP_HAVE_CUDA and says so in one line; fusedmlp_cuda_objects() compiles kernels.
+# Decides FUSEDMLP_HAVE_CUDA and says so in one line; fusedmlp_cuda_library() compiles kernels.
 include(CheckLanguage)
 set(FUSEDMLP_HAVE_CUDA OFF)
 if(NOT FUSEDMLP_CUDA MATCHES "^(AUTO|ON|OFF)$")
@@ -21,12 +21,8 @@ else()
   message(STATUS "fusedmlp: GPU support off (FUSEDMLP_CUDA=OFF)")
 endif()
 
-# An object library of .cu files for the given CMAKE_CUDA_ARCHITECTURES, part of libfusedmlp; nothing when there are
-# no files. Its objects are in the global property FUSEDMLP_CUDA_OBJECTS.
-function(fusedmlp_cuda_objects name architectures)
-  if(NOT ARGN)
-    return()
-  endif()
+# An object library of .cu files for the given CMAKE_CUDA_ARCHITECTURES.
+function(fusedmlp_cuda_library name architectures)
   add_library(${name} OBJECT ${ARGN})
   set_target_properties(
     ${name} PROPERTIES CUDA_ARCHITECTURES "${architectures}" POSITION_INDEPENDENT_CODE ON
@@ -37,5 +33,14 @@ function(fusedmlp_cuda_objects name architectures)
   target_compile_options(${name} PRIVATE -std=c++20 --diag-suppress=2810 -Xcompiler=-Wall,-Wextra,-fvisibility-inlines-hidden -Xfatbin=-compress-all
                                          $<$<BOOL:${FUSEDMLP_WERROR}>:-Werror=all-warnings>)
   target_link_libraries(${name} PRIVATE CUDA::cudart_static)
+endfunction()
+
+# The same as a part of libfusedmlp; nothing when there are no files. Its objects are in the global property
+# FUSEDMLP_CUDA_OBJECTS.
+function(fusedmlp_cuda_objects name architectures)
+  if(NOT ARGN)
+    return()
+  endif()
+  fusedmlp_cuda_library(${name} "${architectures}" ${ARGN})
   set_property(GLOBAL APPEND PROPERTY FUSEDMLP_CUDA_OBJECTS $<TARGET_OBJECTS:${name}>)
 endfunction()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes ./gpu-bundle: everything that proves and times the GPU kernels, to be taken to a machine with a GPU. There:
-#   gpu-bundle/run.sh STAGE      tests | sanitizers | python | benchmark | tiles | all
+#   gpu-bundle/run.sh STAGE      tests | soak | sanitizers | python | benchmark | tiles | layers | seams | all
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
@@ -15,7 +15,7 @@ wheels=("$ROOT"/build/dist/fusedmlp-*.whl)
 say "programs: building ($JOBS jobs)"
 cmake --preset cuda -B "$BUILD" "-DPython3_EXECUTABLE=$VENV/bin/python" -DFUSEDMLP_BUILD_BENCHMARKS=ON \
   "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc" >/dev/null
-programs=(gpu_tests numerics_tests bench_gpu_kernels bench_gpu_tiles)
+programs=(gpu_tests numerics_tests bench_gpu_kernels bench_gpu_layers bench_gpu_tiles)
 cmake --build "$BUILD" -j "$JOBS" --target "${programs[@]/#/fusedmlp_}" | grep -vE '^(\[|ninja)' || true
 
 rm -rf "$BUNDLE"
@@ -26,6 +26,7 @@ done
 cp "${wheels[@]}" benchmarks/peers_gpu.py "$BUNDLE"
 cp tests/gpu/run.sh "$BUNDLE/run.sh"
 cp -r tests/gpu/python "$BUNDLE/python"
+cp tests/cli/test_cli_cuda.py "$BUNDLE/python"
 # pytest is plain Python; the machine there may have none and no way to fetch it.
 for package in pytest _pytest pluggy iniconfig packaging; do
   cp -r "$VENV"/lib/python3*/site-packages/"$package" "$BUNDLE/site"

@@ -1,4 +1,5 @@
-// fusedmlp bench: every registry entry on the same problem, interleaved, with the physical limit beside it.
+// fusedmlp bench: every registry entry of a device on the same problem, interleaved, with the physical limit beside
+// it. On a GPU in CUDA graphs with cold weights.
 
 #include <optional>
 
@@ -16,6 +17,7 @@ struct Options {
   std::vector<std::string> specs;
   std::string tokens = "1,16,64,256";
   std::string dtypes;
+  std::string device = "cpu";
   int threads = 0;
   bool unpacked = false;
   core::MeasureOptions measure;
@@ -25,6 +27,7 @@ struct Options {
 struct Case {
   const MlpSpec& spec;
   std::int64_t tokens;
+  DeviceType device;
   core::Prediction limit;
   const std::vector<core::EntryTimes>& entries;
   const std::optional<core::EntryTimes>& floor;  // of reading the weights alone
@@ -32,7 +35,7 @@ struct Case {
   // The reference's time, if it was measured.
   std::optional<double> baseline() const {
     const core::EntryTimes& last = entries.back();
-    const bool is_reference = last.candidate.entry->name == core::reference_kernel().name;
+    const bool is_reference = last.candidate.entry == &core::kernels(device).back();
     if (!is_reference || !last.skipped.empty()) return std::nullopt;
     return last.median();
   }
@@ -113,58 +116,68 @@ void put_case(JsonWriter& json, const Case& c) {
 }
 
 // Takes the floor out of the times, if it is among them.
-std::optional<core::EntryTimes> take_floor(std::vector<core::EntryTimes>& entries) {
-  if (entries.empty() || entries.front().candidate.entry != &read_floor()) return std::nullopt;
+std::optional<core::EntryTimes> take_floor(std::vector<core::EntryTimes>& entries,
+                                           const core::KernelEntry* floor_entry) {
+  if (entries.empty() || entries.front().candidate.entry != floor_entry) return std::nullopt;
   core::EntryTimes floor = std::move(entries.front());
   entries.erase(entries.begin());
   return floor;
 }
 
 int run(Options options) {
-  options.measure.packed = !options.unpacked;
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
-  require_cpu_kernels(options.measure.kernels);
-  if (!options.measure.kernels.empty()) options.measure.kernels.emplace_back(read_floor().name);
+  const DeviceInfo device = take_device(options.device);
+  const bool cpu = device.device.type == DeviceType::cpu;
+  refuse_on_gpu(device, options.threads > 0, "--threads", "a GPU's kernels take none of the host's");
+  refuse_on_gpu(device, options.unpacked, "--no-pack", "a GPU's kernels read the caller's weights anyway");
+  options.measure.packed = cpu && !options.unpacked;
+  options.measure.cold |= !cpu;
+  require_kernels(options.measure.kernels, device.device.type);
+  const core::KernelEntry* floor_entry = cpu ? &read_floor() : core::cuda_read_floor();
+  if (!options.measure.kernels.empty()) options.measure.kernels.emplace_back(floor_entry->name);
   OutputFile target(options.json);
-  const DeviceInfo device = take(describe(Device::cpu()));
-  const Threads threads(options.threads);
+  const Threads executor(options.threads);
+  const int threads = cpu ? executor.count() : 1;
   for (const MlpSpec& spec : specs) {  // a FUSEDMLP_KERNEL that cannot run is heard of before anything is timed
     for (const std::int64_t count : tokens) {
-      take(core::choose({spec, count, device, threads.count(), options.measure.packed}));
+      take(core::choose({spec, count, device, threads, options.measure.packed}));
     }
   }
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);
   json.StartObject();
-  put_provenance(json);
-  put(json, "threads", threads.count());
+  put_provenance(json, &device);
+  put(json, "threads", threads);
   put(json, "caches", options.measure.cold ? "cold" : "warm");
   put(json, "packed", options.measure.packed);
   json.Key("results");
   json.StartArray();
   const bool text = target.prints_text();
   if (text) {
-    print("{} ({}), {} thread{}; medians of interleaved runs; {}; * is what dispatch takes\n\n", device.name,
-          to_string(device.isa), threads.count(), threads.count() == 1 ? "" : "s",
-          options.measure.cold ? "cold: copies of the weights in turn, twice the last-level cache apart"
-                               : "warm: the same weights in every run");
+    print("{}; medians of interleaved {}; {}; * is what dispatch takes\n\n", device_text(device, threads),
+          cpu ? "runs" : "CUDA graphs",
+          !options.measure.cold ? "warm: the same weights in every run"
+          : cpu                 ? "cold: copies of the weights in turn, twice the last-level cache apart"
+                                : "cold: copies of the weights in turn, 200 MB apart");
   }
   for (const MlpSpec& spec : specs) {
     progress(core::format("preparing {}", to_string(spec)));
-    core::EntryTimer timer(spec, device, threads.executor(), options.measure);
+    const std::unique_ptr<core::EntryTimer> timer =
+        take(core::make_timer(spec, device, executor.executor(), options.measure));
     for (const std::int64_t count : tokens) {
       progress(core::format("timing {}, {} tokens", to_string(spec), count));
-      std::vector<core::Candidate> list = take(core::candidates(timer.query(count)));
+      std::vector<core::Candidate> list = take(core::candidates(timer->query(count)));
       // One token's time is that of its weights on their way.
-      if (count == 1 && options.measure.packed) list.emplace(list.begin())->entry = &read_floor();
-      std::vector<core::EntryTimes> entries = take(timer.run(count, list));
-      const std::optional<core::EntryTimes> floor = take_floor(entries);
+      if (count == 1 && (options.measure.packed || !cpu)) list.emplace(list.begin())->entry = floor_entry;
+      std::vector<core::EntryTimes> entries = take(timer->run(count, list));
+      const std::optional<core::EntryTimes> floor = take_floor(entries, floor_entry);
       progress("");
       DeviceInfo limits = device;
       if (options.measure.cold)
         limits.l2_bytes = limits.l3_bytes = 0;  // the weights come from memory, whatever their size
-      const Case result{spec, count, core::physical_limit(spec, count, limits, threads.count()), entries, floor};
+      const core::Prediction limit = core::physical_limit(spec, count, limits, threads);
+      const Case result{spec, count, device.device.type, limit, entries, floor};
       if (text) print_case(result);
       put_case(json, result);
     }
@@ -179,19 +192,23 @@ int run(Options options) {
 
 void add_bench(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("bench", "Time every kernel on the CPU beside layer by layer and the limit");
+  CLI::App* command =
+      app.add_subcommand("bench", "Time every kernel of a device beside layer by layer and the limit");
   add_problem_options(*command, options->specs, options->tokens, options->dtypes);
   core::MeasureOptions& measure = options->measure;
+  add_device_option(*command, options->device);
   add_kernel_option(*command, measure.kernels, "Time this entry only; may be repeated");
   add_threads_option(*command, options->threads);
   add_timing_options(*command, measure);
-  command->add_flag("--cold", measure.cold, "Rotate copies of the weights, so that none is found in a cache");
+  command->add_flag("--cold", measure.cold,
+                    "Rotate copies of the weights, so that none is found in a cache (GPU: always)");
   command->add_flag("--no-pack", options->unpacked, "Kernels read the caller's weights instead of a packed copy");
-  command->add_flag("--all", measure.all, "Also time entries predicted to take more than 0.5 s a run");
+  command->add_flag("--all", measure.all, "Also time entries predicted to take more than 0.5 s a run (GPU: 0.02 s)");
   command->add_option("--json", options->json, "Write JSON to FILE (- is stdout)")->type_name("FILE");
   command->footer(
       "Examples:\n  fusedmlp bench gelu:64x256+bias --tokens 1,16 --dtype fp32,bf16\n"
-      "  fusedmlp bench swiglu:256x512 --tokens 4 --cold --threads 1 --json -");
+      "  fusedmlp bench swiglu:256x512 --tokens 4 --cold --threads 1 --json -\n"
+      "  fusedmlp bench geglu:768x3072,bf16 --device cuda");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
 }
 

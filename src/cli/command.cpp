@@ -87,14 +87,45 @@ std::vector<MlpSpec> parse_specs(const std::vector<std::string>& texts, const st
   return out;
 }
 
-void require_cpu_kernels(const std::vector<std::string>& names) {
-  const auto table = core::kernels(DeviceType::cpu);
+void require_kernels(const std::vector<std::string>& names, DeviceType type) {
+  const auto table = core::kernels(type);
   for (const std::string& name : names) {
     if (std::any_of(table.begin(), table.end(), [&](const auto& entry) { return name == entry.name; })) continue;
     std::string accepted;
     for (const core::KernelEntry& entry : table) accepted += (accepted.empty() ? "" : ", ") + std::string(entry.name);
     throw Failure(core::format("--kernel: got \"{}\", accepted: {}", name, accepted));
   }
+}
+
+void add_device_option(CLI::App& command, std::string& device) {
+  command.add_option("--device", device, "cpu, cuda or cuda:N")->type_name("DEVICE")->capture_default_str();
+}
+
+DeviceInfo take_device(const std::string& name) {
+  const Result<Device> device = parse_device(name);
+  if (!device) throw Failure(core::format("--device: {}", device.status().message()));
+  Result<DeviceInfo> info = describe(*device);
+  // What is wrong with the CPU's description is said of an environment variable.
+  if (!info && device->type == DeviceType::cuda) throw Failure(core::format("--device: {}", info.status().message()));
+  return take(std::move(info));
+}
+
+void refuse_on_gpu(const DeviceInfo& device, bool given, std::string_view option, std::string_view why) {
+  if (!given || device.device.type == DeviceType::cpu) return;
+  throw Failure(
+      core::format("{}: accepted with --device cpu only, got {}: {}", option, to_string(device.device), why));
+}
+
+std::string isa_text(const DeviceInfo& device) {
+  if (device.device.type == DeviceType::cpu) return to_string(device.isa);
+  return core::format("sm_{}", device.compute_capability);
+}
+
+std::string device_text(const DeviceInfo& device, int threads) {
+  const bool cpu = device.device.type == DeviceType::cpu;
+  const int count = cpu ? threads : device.cores;
+  return core::format("{} ({}), {} {}{}", device.name, isa_text(device), count, cpu ? "thread" : "SM",
+                      count == 1 ? "" : "s");
 }
 
 Threads::Threads(int count) : own_(count > 0 ? cpu::make_thread_pool(count) : nullptr) {
@@ -120,15 +151,15 @@ void remember_command_line(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) g_command_line += core::format(" {}", argv[i]);
 }
 
-void put_provenance(JsonWriter& json) {
+void put_provenance(JsonWriter& json, const DeviceInfo* given) {
   put(json, "version", version());
   put(json, "command", g_command_line);
   put(json, "date", core::utc_now());
   put(json, "compiler", __VERSION__);
-  const DeviceInfo device = take(describe(Device::cpu()));
+  const DeviceInfo device = given != nullptr ? *given : take(describe(Device::cpu()));
   put(json, "device", to_string(device.device));
   put(json, "device_name", device.name);
-  put(json, "isa", to_string(device.isa));
+  put(json, "isa", isa_text(device));
   put(json, "cores", device.cores);
 }
 

@@ -62,8 +62,18 @@ std::vector<std::string> split(std::string_view text, char separator);
 // The specs named on the command line, each once for every dtype of `dtypes` (none: the spec's own).
 std::vector<MlpSpec> parse_specs(const std::vector<std::string>& texts, const std::vector<DType>& dtypes);
 
-// Fails unless each name is a registry entry of the CPU.
-void require_cpu_kernels(const std::vector<std::string>& names);
+// Fails unless each name is a registry entry of the device.
+void require_kernels(const std::vector<std::string>& names, DeviceType type);
+
+// --device. Failures name it and say why it cannot be used.
+void add_device_option(CLI::App& command, std::string& device);
+DeviceInfo take_device(const std::string& name);
+// Fails if `given`: the option means something on the CPU alone.
+void refuse_on_gpu(const DeviceInfo& device, bool given, std::string_view option, std::string_view why);
+// What code is chosen by: "avx512", or "sm_90" on a GPU.
+std::string isa_text(const DeviceInfo& device);
+// "NVIDIA H200 (sm_90), 132 SMs"; on the CPU with its threads.
+std::string device_text(const DeviceInfo& device, int threads);
 
 // The executor of --threads; 0 is the library's own.
 class Threads {
@@ -92,8 +102,8 @@ void put(JsonWriter& json, const char* key, std::integral auto value) {
 }
 inline constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // put() writes null
 
-// version, command line, date and device: what a result needs to be made again.
-void put_provenance(JsonWriter& json);
+// version, command line, date and device (none: the CPU): what a result needs to be made again.
+void put_provenance(JsonWriter& json, const DeviceInfo* device = nullptr);
 void remember_command_line(int argc, char** argv);
 
 // --json FILE and the like: opened before the work starts, so that a file that cannot be written fails at once, and

@@ -45,10 +45,10 @@ void put_explanation(JsonWriter& json, const core::Query& query, const std::vect
 int run(const Options& options) {
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 0);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
-  const Device device = take(parse_device(options.device), "--device");
+  const DeviceInfo info = take_device(options.device);
   OutputFile target(options.json);
-  const DeviceInfo info = take(describe(device));
-  const int threads = device.type == DeviceType::cpu ? default_executor().concurrency() : 1;
+  const bool cpu = info.device.type == DeviceType::cpu;  // a GPU's kernels read the weights as they are
+  const int threads = cpu ? default_executor().concurrency() : 1;
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);
   json.StartObject();
@@ -57,7 +57,7 @@ int run(const Options& options) {
   json.StartArray();
   for (const MlpSpec& spec : specs) {
     for (const std::int64_t count : tokens) {
-      const core::Query query{spec, count, info, threads, true};
+      const core::Query query{spec, count, info, threads, cpu};
       const std::vector<core::Candidate> list = take(core::candidates(query));
       put_explanation(json, query, list);
       if (target.prints_text()) print("{}\n", core::explain_text(query, list));
@@ -76,7 +76,7 @@ void add_explain(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("explain", "Which kernel would run, its predicted time, why not the others");
   add_problem_options(*command, options->specs, options->tokens, options->dtypes);
-  command->add_option("--device", options->device, "cpu, cuda or cuda:N")->type_name("DEVICE")->capture_default_str();
+  add_device_option(*command, options->device);
   command->add_option("--json", options->json, "Write JSON to FILE (- is stdout)")->type_name("FILE");
   command->footer(
       "Examples:\n  fusedmlp explain geglu:768x3072,bf16 --tokens 1,1024\n"

@@ -13,6 +13,7 @@ struct Options {
   std::vector<std::string> specs;
   std::string tokens = "1,2,4,8,16,32,64,128,256,512,1024";
   std::string dtypes;
+  std::string device = "cpu";
   int threads = 0;
   core::MeasureOptions measure;
   bool unpacked = false;
@@ -67,31 +68,35 @@ void put_result(JsonWriter& json, const core::TuneResult& result) {
 }
 
 int run(Options options) {
-  options.measure.packed = !options.unpacked;
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
+  const DeviceInfo device = take_device(options.device);
+  const bool cpu = device.device.type == DeviceType::cpu;
+  refuse_on_gpu(device, options.threads > 0, "--threads", "a GPU's kernels take none of the host's");
+  refuse_on_gpu(device, options.unpacked, "--no-pack", "a GPU's kernels read the caller's weights anyway");
+  options.measure.packed = cpu && !options.unpacked;
   OutputFile target(options.json);
   const std::string path = core::tuned().path;
   if (!options.dry_run) require(core::tuned_writable(path));  // heard of before minutes are spent
-  const DeviceInfo device = take(describe(Device::cpu()));
-  const Threads threads(options.threads);
+  const Threads executor(options.threads);
+  const int threads = cpu ? executor.count() : 1;
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);
   json.StartObject();
-  put_provenance(json);
-  put(json, "threads", threads.count());
+  put_provenance(json, &device);
+  put(json, "threads", threads);
   put(json, "packed", options.measure.packed);
   json.Key("results");
   json.StartArray();
   const bool text = target.prints_text();
   if (text) {
-    print("{} ({}), {} thread{}; medians of interleaved runs\n\n", device.name, to_string(device.isa),
-          threads.count(), threads.count() == 1 ? "" : "s");
+    print("{}; medians of interleaved {}\n\n", device_text(device, threads),
+          cpu ? "runs" : "CUDA graphs, weights cold");
     print("{:<36} {:>7} {:>8}  {:<16} {:>11}\n", "spec", "tokens", "bucket", "fastest", "median");
   }
   core::TunedTable table;
   require(core::tune(
-      specs, tokens, device, threads.executor(), options.measure,
+      specs, tokens, device, executor.executor(), options.measure,
       [](const MlpSpec& spec, std::int64_t count) {
         progress(core::format("timing {}, {} tokens", to_string(spec), count));
       },
@@ -128,6 +133,7 @@ void add_tune(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("tune", "Measure every kernel and remember the fastest for dispatch (FUSEDMLP_TUNED)");
   add_problem_options(*command, options->specs, options->tokens, options->dtypes);
+  add_device_option(*command, options->device);
   add_threads_option(*command, options->threads);
   add_timing_options(*command, options->measure);
   command->add_flag("--no-pack", options->unpacked, "For calls without a packed copy of the weights (training)");

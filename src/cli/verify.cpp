@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/environment.h"
 #include "core/dispatch.h"
+#include "core/gpu_run.h"
 #include "core/host_problem.h"
 #include "core/numeric.h"
 #include "fusedmlp/device.h"
@@ -19,6 +20,7 @@ struct Options {
   std::vector<std::string> specs;
   std::string tokens = "1,5,33";
   std::string dtypes;
+  std::string device = "cpu";
   std::string isas;
   std::vector<std::string> kernels;
   int threads = 0;
@@ -29,7 +31,7 @@ struct Options {
 struct Row {
   MlpSpec spec;
   std::int64_t tokens = 0;
-  Isa isa = Isa::generic;
+  std::string isa;  // "avx2", "sm_90"
   const char* kernel = "";
   const char* weights = "";  // "packed", "as given"
   core::Deviation deviation;
@@ -64,6 +66,9 @@ struct Problem {
 // y of one entry, [tokens, d_out].
 core::AlignedBuffer run_entry(const core::KernelEntry& entry, const Problem& problem, const core::Query& query,
                               Executor& executor) {
+  if (query.device.device.type == DeviceType::cuda) {
+    return take(core::run_on_cuda(entry, query, problem.weights.views(), problem.x.data()), entry.name);
+  }
   core::AlignedBuffer packed;
   if (query.packed) {
     packed =
@@ -94,48 +99,66 @@ std::int64_t differences(const Problem& problem, const core::Truth& truth, const
   return count;
 }
 
-// Every entry, packed and not, on every instruction set, for one spec and token count.
-void verify_case(const Options& options, const MlpSpec& spec, std::int64_t tokens, const std::vector<Isa>& isas,
-                 Executor& executor, std::vector<Row>& rows) {
-  const Problem real(spec, core::Data::normal, tokens, options.seed);
-  const Problem exact(exact_form(spec), core::Data::integer, tokens, options.seed);
-  const core::Truth fused = real.truth(core::Roundings::fused);
-  const core::Truth layers = real.truth(core::Roundings::layer_by_layer);
-  const core::Truth exact_truth = exact.truth(core::Roundings::fused);
-  const core::KernelEntry& reference = core::reference_kernel();
-  const int threads = executor.concurrency();
-  std::optional<double> reference_norm;
-  for (const Isa isa : isas) {
-    const DeviceInfo device = describe_as(isa);
-    const core::Query plain{spec, tokens, device, threads, false};
-    if (!reference_norm) {
-      const core::AlignedBuffer y = run_entry(reference, real, plain, executor);
-      reference_norm = core::compare(layers, spec, y.data(), 0, tokens).norm;
+// What every kernel of one spec and token count is held against.
+struct Trial {
+  Trial(const MlpSpec& spec, std::int64_t tokens, std::uint64_t seed)
+      : real(spec, core::Data::normal, tokens, seed), exact(exact_form(spec), core::Data::integer, tokens, seed) {}
+
+  Problem real, exact;
+  core::Truth fused = real.truth(core::Roundings::fused);
+  core::Truth layers = real.truth(core::Roundings::layer_by_layer);
+  core::Truth exact_truth = exact.truth(core::Roundings::fused);
+  double reference_norm = 0;  // of the same-precision reference on the CPU
+};
+
+// Every entry of the device, packed and not.
+void verify_on(const Options& options, const Trial& trial, const DeviceInfo& device, Executor& executor,
+               std::vector<Row>& rows) {
+  const MlpSpec& spec = trial.real.spec;
+  const std::int64_t tokens = trial.real.tokens;
+  const bool cpu = device.device.type == DeviceType::cpu;
+  const int threads = cpu ? executor.concurrency() : 1;
+  const auto table = core::kernels(device.device.type);
+  for (const core::KernelEntry& entry : table) {
+    if (!options.kernels.empty() &&
+        std::find(options.kernels.begin(), options.kernels.end(), entry.name) == options.kernels.end()) {
+      continue;
     }
-    for (const core::KernelEntry& entry : core::kernels(DeviceType::cpu)) {
-      if (!options.kernels.empty() &&
-          std::find(options.kernels.begin(), options.kernels.end(), entry.name) == options.kernels.end()) {
-        continue;
+    const bool by_layers = &entry == &table.back();
+    for (const bool packed : {true, false}) {
+      if (packed && entry.layout == nullptr) continue;
+      const auto query_of = [&](const Problem& problem) {
+        core::Query query{problem.spec, tokens, device, threads, packed};
+        if (!cpu) query.operands = core::dense_layout(spec);
+        return query;
+      };
+      const core::Query query = query_of(trial.real), exact_query = query_of(trial.exact);
+      if (!entry.unsupported(query).empty()) continue;
+      Row row{spec, tokens, isa_text(device), entry.name, packed ? "packed" : "as given", {}, 0, 0, false};
+      const core::AlignedBuffer y = run_entry(entry, trial.real, query, executor);
+      row.deviation = core::compare(by_layers ? trial.layers : trial.fused, spec, y.data(), 0, tokens);
+      row.norm_limit = core::norm_limit(spec, tokens, trial.reference_norm);
+      if (entry.unsupported(exact_query).empty()) {
+        row.exact_errors =
+            differences(trial.exact, trial.exact_truth, run_entry(entry, trial.exact, exact_query, executor));
       }
-      const bool is_reference = std::string_view(entry.name) == reference.name;
-      for (const bool packed : {true, false}) {
-        if (packed && entry.layout == nullptr) continue;
-        const core::Query query{spec, tokens, device, threads, packed};
-        const core::Query exact_query{exact.spec, tokens, device, threads, packed};
-        if (!entry.unsupported(query).empty()) continue;
-        Row row{spec, tokens, isa, entry.name, packed ? "packed" : "as given", {}, 0, 0, false};
-        const core::AlignedBuffer y = run_entry(entry, real, query, executor);
-        row.deviation = core::compare(is_reference ? layers : fused, spec, y.data(), 0, tokens);
-        row.norm_limit = core::norm_limit(spec, tokens, *reference_norm);
-        if (entry.unsupported(exact_query).empty()) {
-          row.exact_errors = differences(exact, exact_truth, run_entry(entry, exact, exact_query, executor));
-        }
-        row.passed = row.deviation.norm <= row.norm_limit && row.deviation.worst_ratio <= 1 &&
-                     row.deviation.kind_errors == 0 && row.exact_errors == 0;
-        rows.push_back(row);
-      }
+      row.passed = row.deviation.norm <= row.norm_limit && row.deviation.worst_ratio <= 1 &&
+                   row.deviation.kind_errors == 0 && row.exact_errors == 0;
+      rows.push_back(row);
     }
   }
+}
+
+// One spec and token count on every description of the device.
+void verify_case(const Options& options, const MlpSpec& spec, std::int64_t tokens,
+                 const std::vector<DeviceInfo>& devices, Executor& executor, std::vector<Row>& rows) {
+  Trial trial(spec, tokens, options.seed);
+  const DeviceInfo host =
+      devices.front().device.type == DeviceType::cpu ? devices.front() : describe_as(Isa::generic);
+  const core::AlignedBuffer y =
+      run_entry(core::reference_kernel(), trial.real, {spec, tokens, host, executor.concurrency(), false}, executor);
+  trial.reference_norm = core::compare(trial.layers, spec, y.data(), 0, tokens).norm;
+  for (const DeviceInfo& device : devices) verify_on(options, trial, device, executor, rows);
 }
 
 void print_rows(const std::vector<Row>& rows) {
@@ -148,7 +171,7 @@ void print_rows(const std::vector<Row>& rows) {
         "kernel", "weights", "error", "limit", "worst", "exact", "result");
   for (const Row& row : rows) {
     print("{:<{}}  {:>6}  {:<7}  {:<16}  {:<8}  {:>9.2e}  {:>9.2e}  {:>6.3f}  {:>5}  {}\n", to_string(row.spec),
-          width, row.tokens, to_string(row.isa), row.kernel, row.weights, row.deviation.norm, row.norm_limit,
+          width, row.tokens, row.isa, row.kernel, row.weights, row.deviation.norm, row.norm_limit,
           row.deviation.worst_ratio, row.exact_errors, row.passed ? "pass" : "FAIL");
   }
 }
@@ -157,7 +180,7 @@ void put_row(JsonWriter& json, const Row& row) {
   json.StartObject();
   put(json, "spec", to_string(row.spec));
   put(json, "tokens", row.tokens);
-  put(json, "isa", to_string(row.isa));
+  put(json, "isa", row.isa);
   put(json, "kernel", row.kernel);
   put(json, "weights", row.weights);
   put(json, "error", row.deviation.norm);
@@ -189,23 +212,33 @@ std::vector<Isa> parse_isas(std::string_view text) {
 int run(const Options& options) {
   const std::vector<std::int64_t> tokens = parse_numbers("--tokens", options.tokens, 1);
   const std::vector<MlpSpec> specs = parse_specs(options.specs, parse_dtypes(options.dtypes));
-  require_cpu_kernels(options.kernels);
+  const DeviceInfo device = take_device(options.device);  // a bad FUSEDMLP_ISA is heard of here
+  const bool cpu = device.device.type == DeviceType::cpu;
+  refuse_on_gpu(device, !options.isas.empty(), "--isa", "a GPU has one");
+  refuse_on_gpu(device, options.threads > 0, "--threads", "a GPU's kernels take none of the host's");
+  require_kernels(options.kernels, device.device.type);
   OutputFile target(options.json);
-  const DeviceInfo device = take(describe(Device::cpu()));  // a bad FUSEDMLP_ISA is heard of here
-  const std::vector<Isa> isas = parse_isas(options.isas);
-  const Threads threads(options.threads);
+  std::vector<DeviceInfo> devices;
+  if (cpu) {
+    for (const Isa isa : parse_isas(options.isas)) devices.push_back(describe_as(isa));
+  } else {
+    devices.push_back(device);
+  }
+  const Threads executor(options.threads);
+  const int threads = cpu ? executor.count() : 1;
   std::vector<Row> rows;
   for (const MlpSpec& spec : specs) {
     for (const std::int64_t count : tokens) {
       progress(core::format("verifying {}, {} tokens", to_string(spec), count));
       // Checks FUSEDMLP_KERNEL; which entry it forces does not matter where all of them are run.
-      take(core::choose({spec, count, device, threads.count(), true}));
-      verify_case(options, spec, count, isas, threads.executor(), rows);
+      take(core::choose({spec, count, device, threads, cpu}));
+      verify_case(options, spec, count, devices, executor.executor(), rows);
     }
   }
   progress("");
   if (rows.empty())
-    throw Failure("nothing to check: the entries of --kernel do not run these specs on these instruction sets");
+    throw Failure(core::format("nothing to check: the entries of --kernel do not run these specs on {}",
+                               cpu ? "these instruction sets" : device.name));
   const auto failed = std::count_if(rows.begin(), rows.end(), [](const Row& row) { return !row.passed; });
   if (target.prints_text()) {
     print_rows(rows);
@@ -215,8 +248,8 @@ int run(const Options& options) {
     rapidjson::StringBuffer buffer;
     JsonWriter json(buffer);
     json.StartObject();
-    put_provenance(json);
-    put(json, "threads", threads.count());
+    put_provenance(json, &device);
+    put(json, "threads", threads);
     put(json, "seed", options.seed);
     put(json, "failed", failed);
     json.Key("results");
@@ -234,8 +267,9 @@ int run(const Options& options) {
 void add_verify(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
-      app.add_subcommand("verify", "Check every kernel on the CPU against fp64; exit code 1 on failure");
+      app.add_subcommand("verify", "Check every kernel of a device against fp64; exit code 1 on failure");
   add_problem_options(*command, options->specs, options->tokens, options->dtypes);
+  add_device_option(*command, options->device);
   command->add_option("--isa", options->isas, "generic, avx2, avx512, amx, with commas; default: all of this CPU")
       ->type_name("I,I..");
   add_kernel_option(*command, options->kernels, "Check this entry only; may be repeated");
@@ -246,7 +280,8 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("--json", options->json, "Write JSON to FILE (- is stdout)")->type_name("FILE");
   command->footer(
       "Examples:\n  fusedmlp verify geglu:65x127+bias --dtype fp32,bf16,fp16\n"
-      "  fusedmlp verify gelu:64x256+bias --tokens 1,17 --json -");
+      "  fusedmlp verify gelu:64x256+bias --tokens 1,17 --json -\n"
+      "  fusedmlp verify swiglu:512x1536,bf16 --device cuda");
   command->callback([options, &action] { action = [options] { return run(*options); }; });
 }
 

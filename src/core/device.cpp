@@ -168,7 +168,8 @@ const Cpu& this_cpu() {
 
 struct Gpus {
   std::mutex mutex;
-  std::map<int, DeviceInfo> by_index;  // a map's values stay where they are
+  std::map<int, DeviceInfo> by_index;                    // a map's values stay where they are
+  std::map<std::pair<int, int>, DeviceInfo> partitions;  // by index and SMs
 };
 
 Gpus& gpus() {
@@ -209,6 +210,27 @@ Result<const DeviceInfo*> find_device(Device device) {
   return &all.by_index.emplace(device.index, std::move(*info)).first->second;
 }
 
+DeviceInfo partition_of(const DeviceInfo& device, int cores) {
+  DeviceInfo part = device;
+  part.cores = cores;
+  // The tuned table knows devices by their names, and what was measured on all SMs says nothing about some.
+  part.name = core::format("{}, {} SMs", device.name, cores);
+  // An SM draws about twice its share of the bandwidth where few of them draw (H200).
+  part.memory_bandwidth = std::min(device.memory_bandwidth, 2 * cores * device.memory_bandwidth_per_core);
+  return part;
+}
+
+Result<const DeviceInfo*> find_partition(Device device, int cores) {
+  const Result<const DeviceInfo*> whole = find_device(device);
+  if (!whole) return whole.status();
+  Gpus& all = gpus();
+  const std::lock_guard lock(all.mutex);
+  const std::pair key(device.index, cores);
+  const auto known = all.partitions.find(key);
+  if (known != all.partitions.end()) return &known->second;
+  return &all.partitions.emplace(key, partition_of(**whole, cores)).first->second;
+}
+
 bool is_permanent(const DeviceInfo& device) {
   for (const DeviceInfo& own : this_cpu().by_isa) {
     if (&own == &device) return true;
@@ -216,7 +238,9 @@ bool is_permanent(const DeviceInfo& device) {
   Gpus& all = gpus();
   const std::lock_guard lock(all.mutex);
   const auto known = all.by_index.find(device.device.index);
-  return known != all.by_index.end() && &known->second == &device;
+  if (known != all.by_index.end() && &known->second == &device) return true;
+  const auto part = all.partitions.find({device.device.index, device.cores});
+  return part != all.partitions.end() && &part->second == &device;
 }
 
 }  // namespace core

@@ -12,6 +12,10 @@ Result<const DeviceInfo*> cpu_device();
 // The same for any device; a GPU's description is made once per process too.
 Result<const DeviceInfo*> find_device(Device device);
 
+// The GPU as a stream of a green context with so many SMs has it: a description made once per process and number.
+DeviceInfo partition_of(const DeviceInfo& device, int cores);
+Result<const DeviceInfo*> find_partition(Device device, int cores);
+
 // Whether this is one of those descriptions itself, which lives unchanged as long as the process, and no copy.
 bool is_permanent(const DeviceInfo& device);
 

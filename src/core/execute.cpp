@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/aligned_buffer.h"
+#include "core/device.h"
 #include "core/format.h"
 #include "core/weight_rows.h"
 
@@ -114,7 +115,16 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
   prepared.args.ldy = or_default(args.ldy, problem.spec.d_out);
   const bool on_cpu = device.device.type == DeviceType::cpu;
   if (on_cpu && args.executor == nullptr) prepared.args.executor = &default_executor();
-  Query query{problem.spec, args.tokens, device, 1, problem.packed != nullptr};
+  prepared.device = &device;
+  if (!on_cpu) {
+    const int cores = cuda_stream_cores(device.device.index, args.stream);
+    if (cores > 0 && cores < device.cores) {
+      const Result<const DeviceInfo*> part = find_partition(device.device, cores);
+      if (!part) return part.status();
+      prepared.device = *part;
+    }
+  }
+  Query query{problem.spec, args.tokens, *prepared.device, 1, problem.packed != nullptr};
   if (on_cpu) {
     query.threads = std::max(1, prepared.args.executor->concurrency());
   } else {

@@ -84,6 +84,8 @@ std::span<const KernelEntry> cuda_kernels();
 const KernelEntry& reference_kernel();
 std::vector<Device> cuda_devices();
 Result<DeviceInfo> describe_cuda(int index);
+// SMs that work queued on the stream may use where these are fewer than the GPU's: a green context's. 0: all of them.
+int cuda_stream_cores(int index, void* stream);
 
 // Device memory for runs without a workspace of the caller's. One block for each stream and capture: work on one
 // stream is in order, so its runs may share; what another stream or a captured graph may still use is not touched.

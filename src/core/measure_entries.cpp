@@ -12,26 +12,35 @@ namespace {
 
 constexpr double kLeastSample = 50e-6;  // seconds
 
-}  // namespace
+class CpuTimer final : public EntryTimer {
+ public:
+  CpuTimer(const MlpSpec& spec, const DeviceInfo& device, Executor& executor, const MeasureOptions& options);
+  Query query(std::int64_t tokens) const override;
+  Result<std::vector<EntryTimes>> run(std::int64_t tokens, const std::vector<Candidate>& list) override;
 
-double EntryTimes::median() const {
-  std::vector<double> sorted = samples;
-  std::sort(sorted.begin(), sorted.end());
-  const std::size_t n = sorted.size();
-  return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-}
+ private:
+  struct Copy {
+    HostWeights weights;
+    AlignedBuffer packed;
+  };
+  struct Contender {
+    EntryTimes times;
+    AlignedBuffer workspace;
+    double spent = 0;
+    std::size_t next_copy = 0;
+  };
 
-double EntryTimes::best() const { return *std::min_element(samples.begin(), samples.end()); }
+  Status enter(const Query& query, Contender& contender);
+  Result<double> time(Contender& contender, const RunArgs& args, int runs);
 
-struct EntryTimer::Contender {
-  EntryTimes times;
-  AlignedBuffer workspace;
-  double spent = 0;
-  std::size_t next_copy = 0;
+  MlpSpec spec_;
+  const DeviceInfo& device_;
+  Executor& executor_;
+  MeasureOptions options_;
+  std::vector<Copy> copies_;
 };
 
-EntryTimer::EntryTimer(const MlpSpec& spec, const DeviceInfo& device, Executor& executor,
-                       const MeasureOptions& options)
+CpuTimer::CpuTimer(const MlpSpec& spec, const DeviceInfo& device, Executor& executor, const MeasureOptions& options)
     : spec_(spec), device_(device), executor_(executor), options_(options) {
   copies_.push_back({HostWeights(spec, Data::normal, 1), {}});
   if (!options.cold) return;
@@ -41,11 +50,11 @@ EntryTimer::EntryTimer(const MlpSpec& spec, const DeviceInfo& device, Executor& 
   while (copies_.size() < count) copies_.push_back({copies_.front().weights.duplicate(), {}});
 }
 
-Query EntryTimer::query(std::int64_t tokens) const {
+Query CpuTimer::query(std::int64_t tokens) const {
   return {spec_, tokens, device_, std::max(1, executor_.concurrency()), options_.packed};
 }
 
-Result<std::vector<EntryTimes>> EntryTimer::run(std::int64_t tokens, const std::vector<Candidate>& list) {
+Result<std::vector<EntryTimes>> CpuTimer::run(std::int64_t tokens, const std::vector<Candidate>& list) {
   const Query asked = query(tokens);
   const AlignedBuffer x = make_input(spec_, tokens, Data::normal, 1);
   const AlignedBuffer y(static_cast<std::size_t>(tokens * spec_.d_out) * size_of(spec_.dtype));
@@ -57,25 +66,24 @@ Result<std::vector<EntryTimes>> EntryTimer::run(std::int64_t tokens, const std::
   args.tokens = tokens;
   args.executor = &executor_;
 
-  std::vector<Contender> contenders;
-  for (const Candidate& candidate : list) {
-    const auto& wanted = options_.kernels;
-    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), candidate.entry->name) == wanted.end()) continue;
-    Contender& c = contenders.emplace_back();
-    c.times.candidate = candidate;
+  std::vector<Contender> all;
+  for (EntryTimes& times : contenders(list, DeviceType::cpu, options_)) {
+    Contender& c = all.emplace_back();
+    c.times = std::move(times);
+    if (!c.times.skipped.empty()) continue;
     if (Status status = enter(asked, c); !status) return status;
   }
-  for (Contender& c : contenders) {
+  for (Contender& c : all) {
     if (!c.times.skipped.empty()) continue;
     Result<double> once = time(c, args, 1);
-    if (once && *once < kSlowRun) once = time(c, args, 1);
+    if (once && *once < slow_run(DeviceType::cpu)) once = time(c, args, 1);
     if (!once) return once.status();
     c.times.runs_a_sample = static_cast<int>(std::clamp(std::ceil(kLeastSample / std::max(*once, 1e-9)), 1.0, 1e4));
   }
   for (bool more = true; more;) {
     more = false;
-    for (Contender& c : contenders) {
-      if (finished(c)) continue;
+    for (Contender& c : all) {
+      if (sampled(c.times, c.spent, options_)) continue;
       const Result<double> seconds = time(c, args, c.times.runs_a_sample);
       if (!seconds) return seconds.status();
       c.times.samples.push_back(*seconds / c.times.runs_a_sample);
@@ -84,23 +92,14 @@ Result<std::vector<EntryTimes>> EntryTimer::run(std::int64_t tokens, const std::
     }
   }
   std::vector<EntryTimes> out;
-  out.reserve(contenders.size());
-  for (Contender& c : contenders) out.push_back(std::move(c.times));
+  out.reserve(all.size());
+  for (Contender& c : all) out.push_back(std::move(c.times));
   return out;
 }
 
-// Memory for a run of this entry, or why it is not timed.
-Status EntryTimer::enter(const Query& asked, Contender& c) {
+// Memory for runs of this entry.
+Status CpuTimer::enter(const Query& asked, Contender& c) {
   const Candidate& candidate = c.times.candidate;
-  if (!candidate.unsupported.empty()) {
-    c.times.skipped = candidate.unsupported;
-    return {};
-  }
-  if (!options_.all && !candidate.chosen && options_.kernels.empty() && candidate.prediction.seconds > kSlowRun) {
-    c.times.too_slow = true;
-    c.times.skipped = core::format("left out: predicted {:.2f} s a run", candidate.prediction.seconds);
-    return {};
-  }
   c.workspace = AlignedBuffer(candidate.entry->workspace_bytes(asked));
   if (candidate.entry->layout == nullptr || !options_.packed) return {};
   for (Copy& copy : copies_) {
@@ -113,7 +112,7 @@ Status EntryTimer::enter(const Query& asked, Contender& c) {
 }
 
 // Seconds of `runs` runs.
-Result<double> EntryTimer::time(Contender& c, const RunArgs& args, int runs) {
+Result<double> CpuTimer::time(Contender& c, const RunArgs& args, int runs) {
   using Clock = std::chrono::steady_clock;
   RunArgs own = args;
   own.workspace = c.workspace.data();
@@ -129,13 +128,48 @@ Result<double> EntryTimer::time(Contender& c, const RunArgs& args, int runs) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+}  // namespace
+
+double EntryTimes::median() const {
+  std::vector<double> sorted = samples;
+  std::sort(sorted.begin(), sorted.end());
+  const std::size_t n = sorted.size();
+  return n % 2 == 1 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+double EntryTimes::best() const { return *std::min_element(samples.begin(), samples.end()); }
+
+std::vector<EntryTimes> contenders(const std::vector<Candidate>& list, DeviceType type,
+                                   const MeasureOptions& options) {
+  const std::vector<std::string>& wanted = options.kernels;
+  std::vector<EntryTimes> out;
+  for (const Candidate& candidate : list) {
+    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), candidate.entry->name) == wanted.end()) continue;
+    EntryTimes& times = out.emplace_back();
+    times.candidate = candidate;
+    times.skipped = candidate.unsupported;
+    if (!times.skipped.empty() || options.all || candidate.chosen || !wanted.empty() ||
+        candidate.prediction.seconds <= slow_run(type)) {
+      continue;
+    }
+    times.too_slow = true;
+    times.skipped = core::format("left out: predicted {:.2f} s a run", candidate.prediction.seconds);
+  }
+  return out;
+}
+
 // Slow entries stop at three samples, so that one of them does not decide how long the whole takes.
-bool EntryTimer::finished(const Contender& c) const {
-  if (!c.times.skipped.empty()) return true;
-  const auto count = static_cast<int>(c.times.samples.size());
-  if (count < std::min(3, options_.repeats)) return false;
-  return (count >= options_.repeats && c.spent >= options_.min_time) ||
-         c.spent >= std::max(20 * options_.min_time, 1.0);
+bool sampled(const EntryTimes& times, double spent, const MeasureOptions& options) {
+  if (!times.skipped.empty()) return true;
+  const auto count = static_cast<int>(times.samples.size());
+  if (count < std::min(3, options.repeats)) return false;
+  return (count >= options.repeats && spent >= options.min_time) || spent >= std::max(20 * options.min_time, 1.0);
+}
+
+Result<std::unique_ptr<EntryTimer>> make_timer(const MlpSpec& spec, const DeviceInfo& device, Executor& executor,
+                                               const MeasureOptions& options) {
+  if (device.device.type == DeviceType::cuda) return make_cuda_timer(spec, device, options);
+  return std::unique_ptr<EntryTimer>(std::make_unique<CpuTimer>(spec, device, executor, options));
 }
 
 }  // namespace fusedmlp::core

@@ -86,8 +86,9 @@ Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const v
         core::prepare({spec, plain, bytes == 0 ? nullptr : packed}, bytes, without, **info);
     if (!prepared) return prepared.status();
     if (prepared->entry == nullptr) return Selection{};
-    return Selection{prepared->entry->name, prepared->workspace_bytes, prepared->seconds,
-                     device.type == DeviceType::cpu ? 0 : core::library_seconds(spec, args.tokens, **info)};
+    return Selection{
+        prepared->entry->name, prepared->workspace_bytes, prepared->seconds,
+        device.type == DeviceType::cpu ? 0 : core::library_seconds(spec, args.tokens, *prepared->device)};
   });
 }
 
@@ -104,7 +105,7 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     if (prepared->entry == nullptr) return {};
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
-      return prepared->entry->run(problem, ready, **info);
+      return prepared->entry->run(problem, ready, *prepared->device);
     }
     if (device.type != DeviceType::cpu) {
       return Status(
@@ -114,7 +115,7 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     const ThreadArena arena(prepared->workspace_bytes);
     ready.workspace = arena.buffer().data();
     ready.workspace_bytes = arena.buffer().size();
-    return prepared->entry->run(problem, ready, **info);
+    return prepared->entry->run(problem, ready, *prepared->device);
   });
 }
 

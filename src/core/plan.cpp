@@ -108,19 +108,19 @@ struct Plan::Impl {
     if (prepared->entry == nullptr) return {};
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
-      return prepared->entry->run(problem(), ready, *device);
+      return prepared->entry->run(problem(), ready, *prepared->device);
     }
     if (arena != nullptr) {
       const Result<void*> workspace = arena->workspace(prepared->workspace_bytes, ready.stream);
       if (!workspace) return workspace.status();
       ready.workspace = *workspace;
       ready.workspace_bytes = prepared->workspace_bytes;
-      return prepared->entry->run(problem(), ready, *device);
+      return prepared->entry->run(problem(), ready, *prepared->device);
     }
     const Lease lease(workspaces, prepared->workspace_bytes);
     ready.workspace = lease.buffer().data();
     ready.workspace_bytes = lease.buffer().size();
-    return prepared->entry->run(problem(), ready, *device);
+    return prepared->entry->run(problem(), ready, *prepared->device);
   }
 };
 

@@ -15,7 +15,9 @@ Status tune(const std::vector<MlpSpec>& specs, std::vector<std::int64_t> tokens,
   std::sort(tokens.begin(), tokens.end());
   tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
   for (const MlpSpec& spec : specs) {
-    EntryTimer timer(spec, device, executor, options);
+    const Result<std::unique_ptr<EntryTimer>> made = make_timer(spec, device, executor, options);
+    if (!made) return made.status();
+    EntryTimer& timer = **made;
     for (const std::int64_t count : tokens) {
       if (before) before(spec, count);
       const Query query = timer.query(count);

@@ -20,9 +20,9 @@ struct TuneResult {
   std::vector<EntryTimes> entries;  // entries[i].candidate.chosen: what prediction alone would take
 };
 
-// Measures each token count (>= 1) of each spec on the CPU, the smaller counts first, so that the largest of a bucket
-// is the one that stays. FUSEDMLP_KERNEL and the table as it is have no say. `before` hears what is measured next,
-// `after` what came out; either may be empty.
+// Measures each token count (>= 1) of each spec on the device (`executor`: on the CPU), the smaller counts first, so
+// that the largest of a bucket is the one that stays. FUSEDMLP_KERNEL and the table as it is have no say. `before`
+// hears what is measured next, `after` what came out; either may be empty.
 Status tune(const std::vector<MlpSpec>& specs, std::vector<std::int64_t> tokens, const DeviceInfo& device,
             Executor& executor, const MeasureOptions& options,
             const std::function<void(const MlpSpec&, std::int64_t)>& before,

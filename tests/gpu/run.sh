@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Runs a stage of the GPU bundle; see scripts/gpu_bundle.sh, which makes it. Needs a CUDA GPU, and for the stages python
 # and benchmark a python3 with torch >= 2.11. Results go to $OUT (default: out beside this file), a few files.
-#   run.sh tests        the library's numerics on the GPU, streams, graphs, activations
+#   run.sh tests        the library's numerics on the GPU, streams, graphs, green contexts, activations
+#   run.sh soak         a million runs, every entry mixed over streams and graphs, each result compared
 #   run.sh sanitizers   memcheck, racecheck, synccheck and initcheck on small shapes
-#   run.sh python       the operators, CUDA graphs, fuse() and profile()
+#   run.sh python       the operators, CUDA graphs, fuse() and profile(), and the command line
 #   run.sh benchmark    peers_gpu.py; PEERS_ARGS adds arguments
 #   run.sh tiles        single products with every tile, beside the cost model
-#   run.sh all          tests, sanitizers, python, benchmark
+#   run.sh layers       32 MLPs in one CUDA graph, with programmatic dependent launch and without
+#   run.sh seams        dispatch's choice beside every entry, from 1 to 4096 tokens; SEAMS_ARGS adds arguments
+#   run.sh all          tests, soak, sanitizers, python, benchmark
 set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 OUT=${OUT:-$HERE/out}
@@ -45,6 +48,15 @@ stage_tests() {
   ((rc)) && grep -A 8 -m 5 Failure "$OUT/numerics.log"
 }
 
+# FUSEDMLP_SOAK changes the number of runs. A hang is a failure: the time limit ends it.
+stage_soak() {
+  local started=$SECONDS rc=0
+  FUSEDMLP_SOAK=${FUSEDMLP_SOAK:-1000000} timeout 300 "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter='Soak.*' \
+    >"$OUT/soak.log" 2>&1 || rc=$?
+  report soak "$rc" $((SECONDS - started))
+  grep -E ' runs, ' "$OUT/soak.log" || grep -A 8 -m 3 Failure "$OUT/soak.log"
+}
+
 stage_sanitizers() {
   if ! command -v compute-sanitizer >/dev/null; then
     printf '%-24s left out: no compute-sanitizer here\n' sanitizers
@@ -71,6 +83,9 @@ prepare_python() {
   trap 'rm -rf "$SITE"' EXIT
   python3 -m zipfile -e "$HERE"/fusedmlp-*.whl "$SITE"
   export PYTHONPATH=$SITE:$HERE/site
+  FUSEDMLP_CLI=$(find "$SITE" -path '*/scripts/fusedmlp')
+  chmod +x "$FUSEDMLP_CLI" # zipfile forgets it
+  export FUSEDMLP_CLI
 }
 
 stage_python() {
@@ -94,16 +109,30 @@ stage_tiles() {
   report tiles $? $SECONDS
 }
 
+stage_layers() {
+  local started=$SECONDS rc=0
+  timeout 300 "$HERE/bin/fusedmlp_bench_gpu_layers" --json "$OUT/layers.json" || rc=$?
+  report layers "$rc" $((SECONDS - started))
+}
+
+stage_seams() {
+  local started=$SECONDS rc=0
+  # shellcheck disable=SC2086
+  timeout 500 "$HERE/bin/fusedmlp_bench_gpu_kernels" --seams "$OUT/seams.json" ${SEAMS_ARGS:-} | tee "$OUT/seams.txt" ||
+    rc=$?
+  report seams "$rc" $((SECONDS - started))
+}
+
 # Without a GPU every test is skipped, which must not read as a success.
-if [[ ${1:-} == @(tests|sanitizers|python|benchmark|tiles|all) ]] &&
+if [[ ${1:-} == @(tests|soak|sanitizers|python|benchmark|tiles|layers|seams|all) ]] &&
   "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter='StatelessRun.*' | grep -q SKIPPED; then
   echo "run.sh: fusedmlp sees no GPU here (CUDA 13 needs driver R580 or newer)" >&2
   exit 2
 fi
 
 case ${1:-} in
-  tests | sanitizers | python | benchmark | tiles) "stage_$1" ;;
-  all) for stage in tests sanitizers python benchmark; do "stage_$stage"; done ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
+  tests | soak | sanitizers | python | benchmark | tiles | layers | seams) "stage_$1" ;;
+  all) for stage in tests soak sanitizers python benchmark; do "stage_$stage"; done ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 exit $failed

@@ -99,6 +99,21 @@ TEST(Device, ConstantsCoverEveryClassInOrder) {
   EXPECT_EQ(next, kIsaCount);
 }
 
+TEST(Device, PartOfAGpuHasFewerSmsAndANameOfItsOwn) {
+  DeviceInfo whole;
+  whole.device = Device::cuda();
+  whole.name = "H200";
+  whole.cores = 132;
+  whole.memory_bandwidth = 4.4e12;
+  whole.memory_bandwidth_per_core = whole.memory_bandwidth / whole.cores;
+  const DeviceInfo part = core::partition_of(whole, 16);
+  EXPECT_EQ(part.cores, 16);
+  EXPECT_EQ(part.name, "H200, 16 SMs");
+  EXPECT_DOUBLE_EQ(part.memory_bandwidth, 2 * 16 * whole.memory_bandwidth_per_core);
+  EXPECT_DOUBLE_EQ(core::partition_of(whole, 100).memory_bandwidth, whole.memory_bandwidth);
+  EXPECT_EQ(part.device, whole.device);
+}
+
 TEST(Device, EnumerationsHaveNames) {
   EXPECT_STREQ(to_string(Basis::measured), "measured");
   EXPECT_STREQ(to_string(Basis::modelled), "modelled");

@@ -1,6 +1,7 @@
 // What kernels are told of the operands' layout.
 #include <gtest/gtest.h>
 
+#include "core/gpu_run.h"
 #include "core/kernel.h"
 #include "fusedmlp/fusedmlp.h"
 
@@ -32,6 +33,21 @@ class Layout : public ::testing::Test {
 };
 
 TEST_F(Layout, DenseAlignedOperandsAreTheBestCase) { EXPECT_EQ(layout(), OperandLayout()); }
+
+TEST_F(Layout, OfDenseOperandsIsThatOfTheSpecAlone) {
+  for (const std::int64_t width : {64, 4, 2, 1, 33, 72}) {
+    for (std::int64_t MlpSpec::*dim : {&MlpSpec::d_in, &MlpSpec::d_hidden, &MlpSpec::d_out}) {
+      spec_.d_in = spec_.d_out = 64;
+      spec_.d_hidden = 128;
+      spec_.*dim = width;
+      weights_.up = MatrixView::out_in(at(0x10000), spec_.d_hidden, spec_.d_in);
+      weights_.down = MatrixView::out_in(at(0x20000), spec_.d_out, spec_.d_hidden);
+      args_.ldx = spec_.d_in;
+      args_.ldy = spec_.d_out;
+      EXPECT_EQ(dense_layout(spec_), layout()) << to_string(spec_);
+    }
+  }
+}
 
 TEST_F(Layout, AlignmentIsTheLeastOfAddressesAndStrides) {
   args_.x = at(0x30008);

@@ -9,6 +9,8 @@ namespace fusedmlp::cuda {
 
 struct Driver {
   decltype(&cuTensorMapEncodeTiled) tensor_map_encode_tiled = nullptr;
+  decltype(&cuStreamGetGreenCtx) stream_get_green_ctx = nullptr;
+  decltype(&cuGreenCtxGetDevResource) green_ctx_get_dev_resource = nullptr;
 };
 
 // Looked up once. A Status where there is no driver, or one too old.
