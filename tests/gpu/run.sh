@@ -59,6 +59,11 @@ stage_sanitizers() {
       "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$OUT/$tool.log" 2>&1 &
     pids+=($!)
   done
+  # Rings that wrap, with tiles for every warpgroup: more tokens than the numerics have.
+  timeout 400 compute-sanitizer --tool racecheck --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
+    --gtest_filter=NarrowSeams.WrappedRings >"$OUT/racecheck_rings.log" 2>&1 &
+  pids+=($!)
+  tools+=(racecheck_rings)
   for i in "${!tools[@]}"; do
     local rc=0
     wait "${pids[$i]}" || rc=$?
