@@ -1,11 +1,17 @@
 // What cuda.narrow_sm90 and cuda.narrow take and refuse, their activations and predictions, for a GPU that need not
 // be here; and on one, the seams between tiles, chunks of the hidden and rounds.
 #include <gtest/gtest.h>
+#include <rapidjson/document.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/activation.h"
 #include "core/kernel.h"
@@ -51,6 +57,37 @@ TEST(Narrow, TheHiddenIsNowhereStored) {
     EXPECT_EQ(test::gpu_entry(name).workspace_bytes({test::spec_of("gelu:256x1024,bf16"), 1 << 20, device, 1, false}),
               0u);
   }
+}
+
+// Every entry for Hopper on every narrow MLP that was measured: how far predictions are off, and what the choice
+// costs.
+TEST(Narrow, IsChosenWhereItIsFaster) {
+  std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/narrow_mlps.json");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  rapidjson::Document document;
+  ASSERT_FALSE(document.Parse(text.data(), text.size()).HasParseError());
+  const DeviceInfo device = test::h200();
+  std::vector<double> losses;
+  double squares = 0;
+  for (const auto& row : document["rows"].GetArray()) {
+    const MlpSpec spec = test::spec_of(row[0].GetString());
+    const core::Query query{spec, row[1].GetInt64(), device, 1, false};
+    double best = 1e30, least = 1e30, taken = 0;
+    for (const auto& [name, time] : row[2].GetObject()) {
+      const double predicted = test::gpu_entry(name.GetString()).predict(query).seconds;
+      best = std::min(best, time.GetDouble());
+      if (predicted < least) least = predicted, taken = time.GetDouble();
+      if (std::string_view(name.GetString()) != kHopperName) continue;
+      const double off = std::log(predicted * 1e6 / time.GetDouble());
+      squares += off * off;
+    }
+    losses.push_back(taken / best - 1);
+  }
+  ASSERT_GT(losses.size(), 60u);
+  std::sort(losses.begin(), losses.end());
+  EXPECT_LT(std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size()), 0.015);
+  EXPECT_LT(losses[losses.size() * 9 / 10], 0.05);
+  EXPECT_LT(std::sqrt(squares / static_cast<double>(losses.size())), 0.12);
 }
 
 TEST(Narrow, PredictionsGrowWithTheTokens) {

@@ -7,7 +7,7 @@
 // tiles; while one warpgroup activates, the tensor cores work for the other.
 //
 // The third warpgroup's warps fetch: weights, in slices, into a ring of shared-memory stages that both warpgroups
-// read (or, where all of them fit, once for all tiles); biases, as accumulators' initial values; inputs.
+// read (or, where all of them fit, once for all tiles); biases of the hidden, which the tensor cores add; inputs.
 #pragma once
 
 #include <algorithm>
