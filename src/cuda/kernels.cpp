@@ -6,11 +6,8 @@ namespace fusedmlp::core {
 
 std::span<const KernelEntry> cuda_kernels() {
   static const KernelEntry table[] = {
-      cuda::prefill_kernel(),       cuda::decode_kernel(),
-#ifdef FUSEDMLP_EXPERIMENTAL_NARROW  // they do not pass every test yet: docs/lab-notes.md
-      cuda::narrow_hopper_kernel(), cuda::narrow_kernel(),
-#endif
-      cuda::portable_kernel(),      cuda::layers_kernel(),
+      cuda::prefill_kernel(),   cuda::decode_kernel(), cuda::narrow_hopper_kernel(),
+      cuda::narrow_kernel(),  cuda::portable_kernel(), cuda::layers_kernel(),
   };
   return table;
 }

@@ -1,11 +1,17 @@
 // What cuda.narrow_sm90 and cuda.narrow take and refuse, their activations and predictions, for a GPU that need not
 // be here; and on one, the seams between tiles, chunks of the hidden and rounds.
 #include <gtest/gtest.h>
+#include <rapidjson/document.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "core/activation.h"
 #include "core/kernel.h"
@@ -32,6 +38,8 @@ TEST(Narrow, SaysWhatItDoesNotTake) {
     EXPECT_EQ(why("gelu:128x512,fp32"), "bf16 and fp16 only");
     EXPECT_EQ(why("gelu:257x512->8,bf16"), "for inputs and outputs of up to 256 columns, got 257");
     EXPECT_EQ(why("gelu:8x512->264,bf16"), "for inputs and outputs of up to 256 columns, got 264");
+    EXPECT_EQ(why("gelu:128x16,bf16"), "");
+    EXPECT_EQ(why("gelu:128x15,bf16"), "for at least 16 hidden units, got 15");
     EXPECT_EQ(why("gelu:128x512,bf16", {.in_out = true}), "reads weights that are [out, in]");
     EXPECT_EQ(why("gelu:128x512,bf16", {.alignment = 8}),
               "needs addresses and row strides of x, y and weights that are multiples of 16 bytes, got 8");
@@ -49,6 +57,37 @@ TEST(Narrow, TheHiddenIsNowhereStored) {
     EXPECT_EQ(test::gpu_entry(name).workspace_bytes({test::spec_of("gelu:256x1024,bf16"), 1 << 20, device, 1, false}),
               0u);
   }
+}
+
+// Every entry for Hopper on every narrow MLP that was measured: how far predictions are off, and what the choice
+// costs.
+TEST(Narrow, IsChosenWhereItIsFaster) {
+  std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/narrow_mlps.json");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  rapidjson::Document document;
+  ASSERT_FALSE(document.Parse(text.data(), text.size()).HasParseError());
+  const DeviceInfo device = test::h200();
+  std::vector<double> losses;
+  double squares = 0;
+  for (const auto& row : document["rows"].GetArray()) {
+    const MlpSpec spec = test::spec_of(row[0].GetString());
+    const core::Query query{spec, row[1].GetInt64(), device, 1, false};
+    double best = 1e30, least = 1e30, taken = 0;
+    for (const auto& [name, time] : row[2].GetObject()) {
+      const double predicted = test::gpu_entry(name.GetString()).predict(query).seconds;
+      best = std::min(best, time.GetDouble());
+      if (predicted < least) least = predicted, taken = time.GetDouble();
+      if (std::string_view(name.GetString()) != kHopperName) continue;
+      const double off = std::log(predicted * 1e6 / time.GetDouble());
+      squares += off * off;
+    }
+    losses.push_back(taken / best - 1);
+  }
+  ASSERT_GT(losses.size(), 60u);
+  std::sort(losses.begin(), losses.end());
+  EXPECT_LT(std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size()), 0.015);
+  EXPECT_LT(losses[losses.size() * 9 / 10], 0.05);
+  EXPECT_LT(std::sqrt(squares / static_cast<double>(losses.size())), 0.12);
 }
 
 TEST(Narrow, PredictionsGrowWithTheTokens) {
@@ -135,7 +174,7 @@ TEST(NarrowSeams, WidthsAndChunks) {
   for (const char* form : {"gelu", "swiglu"}) {
     for (const char* dtype : {"bf16", "fp16"}) {
       for (const int width : {1, 63, 64, 65, 128, 129, 192, 193, 256}) {
-        for (const int hidden : {1, 64, 127, 129, 200, 640}) {
+        for (const int hidden : {16, 64, 127, 129, 200, 640}) {
           const int other = static_cast<int>(seed % 3) * 41 + 1;
           const bool in = seed % 2 == 0;
           MlpSpec spec = test::spec_of(std::string(form) + ":8x" + std::to_string(hidden) + "+bias," + dtype);
@@ -182,6 +221,35 @@ TEST(NarrowSeams, ManyTokensEqualFew) {
               << tokens << " tokens, rows from " << first;
         }
       }
+    }
+  }
+}
+
+// Small enough for racecheck: tiles for both warpgroups of a block, and weights that go round the ring more than
+// once.
+TEST(NarrowSeams, WrappedRings) {
+  if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
+  for (const char* text : {"gelu:64x1024+bias,bf16", "gelu:128x512+bias,bf16", "swiglu:256x264+bias,fp16"}) {
+    const MlpSpec spec = test::spec_of(text);
+    const DeviceInfo device = *describe(Device::cuda());
+    const std::int64_t tokens = device.cores * 64 + 70;
+    const test::Resident problem(spec, test::make_values(spec, tokens, test::Data::normal, 12), tokens,
+                                 {.aligned = true});
+    const std::vector<std::string> all = test::gpu_kernels(spec, tokens);
+    std::vector<std::vector<std::byte>> results;
+    for (const char* kernel : {kHopperName, kPortableName}) {
+      if (std::find(all.begin(), all.end(), kernel) == all.end()) continue;
+      SCOPED_TRACE(std::string(text) + ", " + kernel);
+      const test::Forced forced({Isa::generic, kernel, false, Device::cuda()});
+      const Plan plan = problem.plan();
+      const test::Stream stream;
+      for (int i = 0; i < 2; ++i) {
+        problem.poison_y();
+        test::expect_ok(plan.run(problem.args(tokens, stream)));
+        EXPECT_EQ(stream.wait(), "");
+        results.push_back(problem.y(tokens));
+      }
+      EXPECT_EQ(results.back(), results[results.size() - 2]);
     }
   }
 }

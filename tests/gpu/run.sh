@@ -27,9 +27,9 @@ report() { # NAME STATUS SECONDS
 }
 
 stage_tests() {
-  # One test reads a file of the source tree.
+  # Two tests read files of the source tree.
   local started=$SECONDS rc=0 filter='-NoTokens*:Guard*:Forms/Guards*:Executors*:Memory*:Yardstick*'
-  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter=-Prefill.ChoosesTilesAsMeasured >"$OUT/gpu_tests.log" 2>&1 || rc=$?
+  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter=-Prefill.ChoosesTilesAsMeasured:Narrow.IsChosenWhereItIsFaster >"$OUT/gpu_tests.log" 2>&1 || rc=$?
   report gpu_tests "$rc" $((SECONDS - started))
   ((rc)) && grep -A 8 -m 5 Failure "$OUT/gpu_tests.log"
 
@@ -71,6 +71,11 @@ stage_sanitizers() {
       "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$OUT/$tool.log" 2>&1 &
     pids+=($!)
   done
+  # Rings that wrap, with tiles for every warpgroup: more tokens than the numerics have.
+  timeout 400 compute-sanitizer --tool racecheck --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
+    --gtest_filter=NarrowSeams.WrappedRings >"$OUT/racecheck_rings.log" 2>&1 &
+  pids+=($!)
+  tools+=(racecheck_rings)
   for i in "${!tools[@]}"; do
     local rc=0
     wait "${pids[$i]}" || rc=$?

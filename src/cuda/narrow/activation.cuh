@@ -51,10 +51,9 @@ __device__ __forceinline__ float gated(const FastActivation& f, float gate, floa
 
 // Pairs of the hidden, as operands of the second product, from accumulators of the first one: of the only weights, or
 // of gate and up. bf16 has the range to take the factor 2 back at the very end (f.end_scale); fp16 does it here.
-// consumed(i) follows when accumulators 4 i to 4 i + 3 are no longer needed.
-template <class T, bool kGated, Form kForm, int kPairs, class Consumed>
+template <class T, bool kGated, Form kForm, int kPairs>
 __device__ __forceinline__ void activate_pairs(const FastActivation& f, const float* first, const float* up,
-                                               std::uint32_t (&h)[kPairs], const Consumed& consumed) {
+                                               std::uint32_t (&h)[kPairs]) {
   constexpr bool kHalf = std::is_same_v<T, f16>;
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
@@ -69,24 +68,23 @@ __device__ __forceinline__ void activate_pairs(const FastActivation& f, const fl
       if (kHalf && kDegree < kForm, kHalf >> 0) v[e] *= 0.5f;
     }
     h[i] = pack<T>(v[0], v[1]);
-    if (i % 2 == 1) consumed(i / 2);
   }
 }
 
 // The same with one branch for all pairs.
-template <class T, bool kGated, int kPairs, class Consumed>
+template <class T, bool kGated, int kPairs>
 __device__ __forceinline__ void activate_pairs(const FastActivation& f, const float* first, const float* up,
-                                               std::uint32_t (&h)[kPairs], const Consumed& consumed) {
+                                               std::uint32_t (&h)[kPairs]) {
   switch (f.form) {
-    case Form::identity: return activate_pairs<T, kGated, Form::identity>(f, first, up, h, consumed);
-    case Form::relu: return activate_pairs<T, kGated, Form::relu>(f, first, up, h, consumed);
-    case Form::relu2: return activate_pairs<T, kGated, Form::relu2>(f, first, up, h, consumed);
-    case Form::sigmoid: return activate_pairs<T, kGated, Form::sigmoid>(f, first, up, h, consumed);
-    case Form::normal: return activate_pairs<T, kGated, Form::normal>(f, first, up, h, consumed);
-    case Form::tanh_normal: return activate_pairs<T, kGated, Form::tanh_normal>(f, first, up, h, consumed);
-    case Form::logistic: return activate_pairs<T, kGated, Form::logistic>(f, first, up, h, consumed);
+    case Form::identity: return activate_pairs<T, kGated, Form::identity>(f, first, up, h);
+    case Form::relu: return activate_pairs<T, kGated, Form::relu>(f, first, up, h);
+    case Form::relu2: return activate_pairs<T, kGated, Form::relu2>(f, first, up, h);
+    case Form::sigmoid: return activate_pairs<T, kGated, Form::sigmoid>(f, first, up, h);
+    case Form::normal: return activate_pairs<T, kGated, Form::normal>(f, first, up, h);
+    case Form::tanh_normal: return activate_pairs<T, kGated, Form::tanh_normal>(f, first, up, h);
+    case Form::logistic: return activate_pairs<T, kGated, Form::logistic>(f, first, up, h);
     case Form::clamped:
-      if constexpr (kGated) return activate_pairs<T, kGated, Form::clamped>(f, first, up, h, consumed);
+      if constexpr (kGated) return activate_pairs<T, kGated, Form::clamped>(f, first, up, h);
   }
 }
 

@@ -1,4 +1,5 @@
-// How long the narrow kernels take.
+// How long the narrow kernels take. Clocks are those of the nominal rate, which an SM does not keep while it
+// multiplies: that is in the factors, fitted to nine MLPs from 64 to 262144 tokens on an H200.
 #include <algorithm>
 #include <cmath>
 
@@ -10,50 +11,55 @@ namespace {
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
-// Multiply-adds for one token with everything padded.
-double padded_work(const MlpSpec& spec, int width, int hidden_unit) {
-  const auto hidden = static_cast<double>(divide_up(spec.d_hidden, hidden_unit) * hidden_unit);
-  return hidden * width * (spec.gated ? 3 : 2);
+// Multiply-adds a clock and SM.
+double rate(const MlpSpec& spec, const DeviceInfo& device) {
+  const core::SmRates& rates = core::sm_rates(device.compute_capability);
+  return spec.dtype == DType::f32 ? rates.fp32 : rates.half;
 }
 
-double weight_bytes(const MlpSpec& spec) {
-  return 2.0 * static_cast<double>(spec.d_hidden * (spec.d_in * (spec.gated ? 2 : 1) + spec.d_out));
+double clock(const MlpSpec& spec, const DeviceInfo& device) {
+  return device.flops_per_core[static_cast<int>(spec.dtype)] / (2 * rate(spec, device));
 }
 
-double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  return (2.0 * static_cast<double>(tokens * (spec.d_in + spec.d_out)) + weight_bytes(spec)) /
-         device.memory_bandwidth;
+double at_least_memory(double seconds, const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  const auto weights = static_cast<double>(spec.d_hidden * (spec.d_in * (spec.gated ? 2 : 1) + spec.d_out));
+  const double bytes = 2 * (static_cast<double>(tokens * (spec.d_in + spec.d_out)) + weights);
+  return std::max(seconds, bytes / device.memory_bandwidth) + device.launch_seconds + core::kKernelRampSeconds;
 }
 
 }  // namespace
 
-// Two warpgroups of an SM take 64 tokens each; alone, one takes half of the rate that they reach together or more.
+// Two warpgroups of an SM take 64 tokens each, chunk by chunk; alone, one takes less time than both together.
 double hopper_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  constexpr double kShare = 0.55;       // of the tensor cores' nominal rate, two warpgroups
-  constexpr double kShareAlone = 0.34;  // one of them
-  constexpr double kTileSeconds = 1.0e-6;
+  constexpr double kMerged = 0.82,
+                   kSerial = 1.3;  // of the products' clocks: the rest is beside the other's activation
+  constexpr double kChunk = 1900, kGatedChunk = 1620, kTile = 1230;  // clocks besides
+  constexpr double kAlone = 0.73;
   const int width = padded_width(spec.d_in, spec.d_out);
-  const double peak = device.flops_per_core[static_cast<int>(spec.dtype)];
-  const double tile = 2.0 * 64 * padded_work(spec, width, spec.gated ? 64 : 128);
-  const std::int64_t tiles = divide_up(tokens, 64);
-  const std::int64_t rounds = divide_up(tiles, device.cores);  // of tiles, of the busiest SM
-  const double compute = static_cast<double>(rounds / 2) * (2 * tile / (kShare * peak)) +
-                         static_cast<double>(rounds % 2) * (tile / (kShareAlone * peak)) + kTileSeconds;
-  return std::max(compute, memory_seconds(spec, tokens, device)) + device.launch_seconds + core::kKernelRampSeconds;
+  const bool merged = width <= 128 || (width <= 192 && spec.gated);
+  const double products = 2.0 * 64 * 64 * width * (spec.gated ? 3 : 4) / rate(spec, device);  // of a chunk
+  const auto chunks = static_cast<double>(divide_up(spec.d_hidden, spec.gated ? 64 : 128));
+  const double both =
+      chunks * ((merged ? kMerged : kSerial) * products + (spec.gated ? kGatedChunk : kChunk)) + kTile;
+  const std::int64_t rounds = divide_up(divide_up(tokens, 64), device.cores);  // of tiles, of the busiest SM
+  const double clocks = both * (static_cast<double>(rounds / 2) + (rounds % 2 == 0 ? 0 : kAlone));
+  return at_least_memory(clocks / clock(spec, device), spec, tokens, device);
 }
 
-// Two blocks of an SM take 64 or 128 tokens each. mma.sync cannot feed Hopper's tensor cores at more than about 60 %
-// of their rate.
+// Two blocks of an SM take 64 or 128 tokens each, and no longer than one alone: each waits for itself. mma.sync
+// reaches about 60 % of the rate of Hopper's tensor cores.
 double portable_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  constexpr double kShare = 0.72, kShareOne = 0.39;  // of mma.sync's rate, with two or one fragment of rows a warp
+  constexpr double kElementClocks = 0.24;            // an activation
   const int width = padded_width(spec.d_in, spec.d_out);
-  const double most = device.compute_capability >= 90 ? 0.3 : 0.5;
-  const int rows = width > 128 || spec.gated ? 64 : 128;
-  const double peak = device.flops_per_core[static_cast<int>(spec.dtype)];
-  const double block = 2.0 * rows * padded_work(spec, width, spec.gated && width > 128 ? 16 : 32);
-  const std::int64_t rounds = divide_up(divide_up(tokens, rows), device.cores);
-  const double compute = static_cast<double>(rounds / 2) * (2 * block / (most * peak)) +
-                         static_cast<double>(rounds % 2) * (block / (0.6 * most * peak)) + 1e-6;
-  return std::max(compute, memory_seconds(spec, tokens, device)) + device.launch_seconds + core::kKernelRampSeconds;
+  const bool one = width > 128 || spec.gated;
+  const int unit = spec.gated && width > 128 ? 16 : 32;
+  const double elements = 2.0 * (one ? 64 : 128) * static_cast<double>(divide_up(spec.d_hidden, unit) * unit);
+  const double most = rate(spec, device) * (device.compute_capability / 10 == 9 ? 0.62 : 1);
+  const double clocks =
+      elements * width * (spec.gated ? 3 : 2) / ((one ? kShareOne : kShare) * most) + elements * kElementClocks;
+  const std::int64_t rounds = divide_up(divide_up(tokens, one ? 64 : 128), 2 * device.cores);
+  return at_least_memory(static_cast<double>(rounds) * clocks / clock(spec, device), spec, tokens, device);
 }
 
 }  // namespace fusedmlp::cuda::narrow

@@ -7,7 +7,7 @@
 // tiles; while one warpgroup activates, the tensor cores work for the other.
 //
 // The third warpgroup's warps fetch: weights, in slices, into a ring of shared-memory stages that both warpgroups
-// read (or, where all of them fit, once for all tiles); biases, as accumulators' initial values; inputs.
+// read (or, where all of them fit, once for all tiles); biases of the hidden, which the tensor cores add; inputs.
 #pragma once
 
 #include <algorithm>
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
       ptx::mbarrier_init(full_x + 8 * i, 1);
       ptx::mbarrier_init(empty_x + 8 * i, 4);
     }
-    ptx::mbarrier_init(full_down_bias, 1);
+    ptx::mbarrier_init(full_down_bias, 32);
     ptx::mbarrier_init_fence();
   }
   __syncthreads();
@@ -65,18 +65,20 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
 
   if (warpgroup == kConsumers) {
     ptx::registers_shrink<kProducerRegisters>();
-    ptx::grid_dependency_wait();
     const int role = warp % 4;
     if (role == 0) {
+      ptx::grid_dependency_wait();
       fetch_weights<Tile>(p, passes, stages, full, empty);
     } else if (role == 1) {
+      prepare_biases<T, Tile>(shared);
+      ptx::grid_dependency_wait();
       store_bias<Tile::kWidth>(down_bias, [&](int column) {
         return column < p.out ? bias_at<T>(p.bias_down, column) * p.f.start_scale : 0.0f;
       });
-      __syncwarp();
-      if (lane == 0) ptx::mbarrier_arrive(full_down_bias);
+      ptx::mbarrier_arrive(full_down_bias);  // every lane for what it wrote
       fetch_biases<T, Tile>(p, passes, biases, full, empty);
     } else if (role == 2) {
+      ptx::grid_dependency_wait();
       sm90::Ring<Tile::kInputs> ring;
       for (int tile = block, wg = 0; tile < p.tiles; tile += grid, wg ^= 1) {
         const int buffer = wg * Tile::kInputs + static_cast<int>(ring.stage);
@@ -125,6 +127,10 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
   const auto multiply_up = [&] {
     if (p.resident && chunk == 0) read = {};
     const std::uint32_t x = (shared + input_buffer() * Tile::kInputBytes) >> 4;
+    // The biases as the sums' first terms: 1 from a row of ones that all rows share, and zeros.
+    ptx::Wgmma<T, Tile::kRows>::run(
+        s, ptx::wgmma_descriptor_plain(shared + Tile::kOffsetOnes, shared + Tile::kOffsetZeros, 0),
+        ptx::wgmma_descriptor_plain(bias_now, shared + Tile::kOffsetZeros, kCoreBytes), 0);
 #pragma unroll
     for (int i = 0; i < Tile::kUpSlices; ++i, read.advance()) {
       const std::uint32_t w = (stages + read.stage * Tile::kStageBytes) >> 4;
@@ -188,16 +194,10 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
       if (lane == 0) ptx::mbarrier_arrive(empty_x + 8 * input_buffer());
       input.advance();
     }
-    activate_pairs<T, Tile::kGated, kForm...>(p.f, s, s + Tile::kRows / 4, h, [&](int i) {
-      if constexpr (!Tile::kMerged) return;
-      if (i % 2 == 0) return;
-      load_bias(bias_now, i / 2, s);
-      if (Tile::kGated) load_bias(bias_now, i / 2 + Tile::kRows / 32, s);
-    });
+    activate_pairs<T, Tile::kGated, kForm...>(p.f, s, s + Tile::kRows / 4, h);
     if (const int units = p.hidden - chunk * Tile::kChunk; units < Tile::kChunk)
       mask_pairs<Tile::kChunk / 4>(h, units);
     chunk = last ? 0 : chunk + 1;
-    if (Tile::kMerged) pin(s);
     pin(h);
   };
   const auto finish_tile = [&] {
@@ -211,8 +211,6 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
     ptx::mbarrier_wait(full_down_bias, 0);
     initialise_outputs();
     wait_for_up(0);
-    load_bias(bias_now, s);
-    pin(s);
     wait_for_input();
     take_turn(0);
     multiply_up();
@@ -235,7 +233,7 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
         wait_for_up(chunk);
       }
       const int next = chunk + 1 == p.chunks ? 0 : chunk + 1;
-      constexpr bool kEarly = Tile::kMerged && Tile::kStages >= 2 * (Tile::kUpSlices + Tile::kDownSlices);
+      constexpr bool kEarly = Tile::kMerged && Tile::kStages >= 2 * Tile::kSlices;
       if constexpr (kEarly) {
         wait_for_unit();
         if (step + 1 < steps) wait_for_up(next);
@@ -249,8 +247,6 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
         initialise_outputs();
       }
       if constexpr (!Tile::kMerged) {
-        load_bias(bias_now, s);
-        pin(s);
         ptx::wgmma_fence();
         multiply_up();
         pass_turn(step);
@@ -313,7 +309,7 @@ Status launch_hopper(const NarrowCall& call, cudaStream_t stream) {
   p.out = second.n;
   p.chunks = (first.n + Tile::kChunk - 1) / Tile::kChunk;
   p.tiles = static_cast<int>((first.m + kTileRows - 1) / kTileRows);
-  p.resident = p.chunks * (Tile::kUpSlices + Tile::kDownSlices) <= Tile::kStages;
+  p.resident = p.chunks * Tile::kSlices <= Tile::kStages;
   Launch how;
   how.grid = static_cast<unsigned>(std::min(p.tiles, call.sms));
   how.block = kThreads;
@@ -347,8 +343,11 @@ Status launch_any_hopper(const NarrowCall& call, cudaStream_t stream) {
     case 128: return launch_hopper<T, Tile<128, kGated, true, true>>(call, stream);
     case 192: return launch_hopper<T, Tile<192, kGated, kGated, false>>(call, stream);
     default:
-      if constexpr (kGated) return launch_hopper<T, Tile<256, true, false, false>>(call, stream);
-      return launch_widest<T>(call, stream);
+      if constexpr (kGated) {
+        return launch_hopper<T, Tile<256, true, false, false>>(call, stream);
+      } else {
+        return launch_widest<T>(call, stream);
+      }
   }
 }
 

@@ -54,7 +54,7 @@ __device__ __forceinline__ void fetch_weights(const HopperParams& p, int passes,
   }
 }
 
-// One warp writes kColumns values as load_bias() reads them: four values for each lane of four and 16 columns.
+// One warp writes the down biases as load_bias() reads them: four values for each lane of four and 16 columns.
 template <int kColumns, class Value>
 __device__ __forceinline__ void store_bias(std::uint32_t table, const Value& value) {
   for (int i = static_cast<int>(threadIdx.x % 32); i < kColumns / 4; i += 32) {
@@ -63,6 +63,18 @@ __device__ __forceinline__ void store_bias(std::uint32_t table, const Value& val
                  "f"(value(column + 1)), "f"(value(column + 8)), "f"(value(column + 9))
                  : "memory");
   }
+}
+
+// What of the first product's biases never changes: the zeros beside them and the input that meets them.
+template <class T, class Tile>
+__device__ __forceinline__ void prepare_biases(std::uint32_t shared) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  for (int at = Tile::kOffsetBias + 16 * lane; at < Tile::kOffsetZeros + Tile::kBiasBytes; at += 16 * 32) {
+    const bool one = at >= Tile::kOffsetOnes && at < Tile::kOffsetZeros;
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %2, %2};" ::"r"(shared + at), "r"(one ? pack<T>(1, 0) : 0), "r"(0)
+                 : "memory");
+  }
+  __syncwarp();
 }
 
 // The hidden's biases, beside the first weights of each chunk.
@@ -74,17 +86,21 @@ __device__ __forceinline__ void fetch_biases(const HopperParams& p, int passes, 
   sm90::Ring<Tile::kBiases> bias;
   for (int pass = 0; pass < passes; ++pass) {
     for (int chunk = 0; chunk < p.chunks; ++chunk) {
-      // Once the stage of the first slice is free, so is the table: more tables than chunks fit the ring.
+      // Once the stage of the first slice is free, so is the table: there are more tables than chunks fit the ring.
       ptx::mbarrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
-      store_bias<Tile::kRows>(biases + bias.stage * Tile::kBiasBytes, [&](int row) {
+      for (int row = static_cast<int>(threadIdx.x % 32); row < Tile::kRows; row += 32) {
         const bool of_gate = Tile::kGated && row < Tile::kChunk;
         const int unit_at = chunk * Tile::kChunk + (Tile::kGated && !of_gate ? row - Tile::kChunk : row);
-        return unit_at < p.hidden ? bias_at<T>(of_gate ? p.bias_gate : p.bias_up, unit_at) : 0.0f;
-      });
+        const float value = unit_at < p.hidden ? bias_at<T>(of_gate ? p.bias_gate : p.bias_up, unit_at) : 0.0f;
+        asm volatile("st.shared.b32 [%0], %1;" ::"r"(biases + bias.stage * Tile::kBiasBytes + 16 * row),
+                     "r"(pack<T>(value, 0))
+                     : "memory");
+      }
+      ptx::fence_async_shared();  // the tensor cores read them
       __syncwarp();
       if (ptx::elect_one()) ptx::mbarrier_arrive(full + 8 * unit.stage);
       __syncwarp();
-      ring.advance(Tile::kUpSlices + Tile::kDownSlices);
+      ring.advance(Tile::kSlices);
       unit.advance(2);
       bias.advance();
     }

@@ -24,22 +24,20 @@ __device__ __forceinline__ void pin(std::uint32_t (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
-// Initial accumulators 8 i to 8 i + 7 from a table of store_bias(): both rows of a thread have the same.
-__device__ __forceinline__ void load_bias(std::uint32_t table, int i, float* d) {
-  d += 8 * i;
-  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(d[0]), "=f"(d[1]), "=f"(d[4]), "=f"(d[5])
-               : "r"(table + threadIdx.x % 4 * 16 + 64 * i)
-               : "memory");
-  d[2] = d[0];
-  d[3] = d[1];
-  d[6] = d[4];
-  d[7] = d[5];
-}
+// Initial accumulators from a table of store_bias(): both rows of a thread have the same.
 template <int kCount>
 __device__ __forceinline__ void load_bias(std::uint32_t table, float (&d)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < kCount / 8; ++i) load_bias(table, i, d);
+  for (int i = 0; i < kCount; i += 8) {
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(d[i]), "=f"(d[i + 1]), "=f"(d[i + 4]), "=f"(d[i + 5])
+                 : "r"(table + threadIdx.x % 4 * 16 + 8 * i)
+                 : "memory");
+    d[i + 2] = d[i];
+    d[i + 3] = d[i + 1];
+    d[i + 6] = d[i + 4];
+    d[i + 7] = d[i + 5];
+  }
 }
 
 // Lane t of four has words of columns 8 j + 2 t and 8 j + 2 t + 1, j = 0 to 3: it gets those of columns 8 t to 8 t

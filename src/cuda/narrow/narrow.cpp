@@ -19,6 +19,9 @@ std::string unsupported(const core::Query& query) {
   if (const std::int64_t width = std::max(spec.d_in, spec.d_out); width > kMostWidth) {
     return core::format("for inputs and outputs of up to {} columns, got {}", kMostWidth, width);
   }
+  if (spec.d_hidden < kLeastHidden) {
+    return core::format("for at least {} hidden units, got {}", kLeastHidden, spec.d_hidden);
+  }
   return unsupported_layout(query);
 }
 

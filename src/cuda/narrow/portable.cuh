@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) portable(const __grid_const
     }
 
     std::uint32_t h[kMmaM * kChunk / 4];
-    activate_pairs<T, Tile::kGated>(p.f, &s[0][0][0][0], &s[kWeights - 1][0][0][0], h, [](int) {});
+    activate_pairs<T, Tile::kGated>(p.f, &s[0][0][0][0], &s[kWeights - 1][0][0][0], h);
     const int units = hidden - chunk * kChunk;
     if (units < kChunk) {
 #pragma unroll
@@ -202,6 +202,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) portable(const __grid_const
 
   // A warp's outputs go where its inputs were, then out in whole chunks.
   const float scale = p.f.end_scale;
+  __syncwarp();  // every lane has read its inputs
 #pragma unroll
   for (int m = 0; m < kMmaM; ++m) {
     const unsigned row = (warp * kMmaM + m) * 16 + lane / 4;

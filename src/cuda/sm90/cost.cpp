@@ -22,6 +22,9 @@ constexpr double kLoadBytesPerClock = 71;   // from L2 into one SM
 constexpr double kAllLoadsPerClock = 7300;  // and into all of them
 constexpr double kBandwidthExponent =
     0.43;  // of the share of SMs at work, which bounds how much they read from memory
+// Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
+// 262144 tokens (tests/data/gpu/narrow_mlps.json).
+constexpr double kWriteCost = 2.5;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -47,8 +50,8 @@ double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device
   } else {
     clocks = rounds * (mainloop + epilogue / 2) + epilogue / 2;  // about half is beside the other's products
   }
-  const double bytes =
-      2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k) + static_cast<double>(p.m * (p.k + p.n)));
+  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
+                              kWriteCost * static_cast<double>(p.m * p.n));
   const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent);
   return std::max(clocks / clock, bytes / reads) + device.launch_seconds + core::kKernelRampSeconds;
 }
