@@ -1,290 +1,206 @@
-// Times plans of cuda.decode: from the chosen one, each knob in turn to its best value, twice; then ways to launch.
-//   plans [SPEC TOKENS]...
-// A CUDA graph of as many copies of the weights as make them cold in L2, one launch each; medians. Every plan's
-// outputs are compared with the first one's.
+// Times plans of cuda.decode: every sensible first product beside a middling second one, every second product beside
+// the best first one, and first products again beside the best second one.
+//   plans SECONDS [SPEC TOKENS]...      a line a pair:
+//   SPEC TOKENS up FORM SPLITS GROUPS down FORM SPLITS GROUPS prefetch 0|1 MICROSECONDS
+// A CUDA graph of 40 MLPs, their weights cold in L2; medians.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "core/numeric.h"
-#include "cuda/common/barrier_slot.h"
 #include "cuda/decode/plan.h"
 #include "fusedmlp/fusedmlp.h"
 
-using namespace fusedmlp;
-using namespace fusedmlp::cuda;
-
 namespace {
+
+using namespace fusedmlp;
+using namespace fusedmlp::cuda::decode;
+using Pair = cuda::decode::Plan;
+
+constexpr double kColdBytes = 200e6;  // of weights between two uses of the same copy
 
 void require(cudaError_t error) {
   if (error == cudaSuccess) return;
-  std::printf("CUDA: %s\n", cudaGetErrorString(error));
+  std::fprintf(stderr, "CUDA: %s\n", cudaGetErrorString(error));
+  std::exit(1);
+}
+void require(const Status& status) {
+  if (status) return;
+  std::fprintf(stderr, "%s\n", status.to_string().c_str());
   std::exit(1);
 }
 
-void* allocate(std::size_t bytes) {
+// Memory of random numbers, a repeating pattern.
+void* random_elements(std::int64_t elements) {
+  static const std::vector<std::byte> pattern = [] {
+    constexpr std::int64_t kPattern = 1 << 20;
+    std::vector<std::byte> values(kPattern * 2);
+    std::mt19937 engine(7);
+    std::normal_distribution<float> normal;
+    for (std::int64_t i = 0; i < kPattern; ++i) core::store(DType::bf16, values.data(), i, normal(engine) * 0.03f);
+    return values;
+  }();
+  const auto bytes = static_cast<std::size_t>(elements) * 2;
   void* data = nullptr;
   require(cudaMalloc(&data, bytes));
+  for (std::size_t at = 0; at < bytes; at += pattern.size()) {
+    require(cudaMemcpy(static_cast<std::byte*>(data) + at, pattern.data(), std::min(pattern.size(), bytes - at),
+                       cudaMemcpyHostToDevice));
+  }
   return data;
 }
 
-void* random_elements(DType dtype, std::int64_t elements, float scale) {
-  constexpr std::int64_t kPattern = 1000003;
-  std::vector<std::byte> host(static_cast<std::size_t>(elements) * 2);
-  std::mt19937 engine(7);
-  std::normal_distribution<float> normal(0, scale);
-  for (std::int64_t i = 0; i < std::min(elements, kPattern); ++i) core::store(dtype, host.data(), i, normal(engine));
-  const std::size_t pattern = kPattern * 2;
-  for (std::size_t at = pattern; at < host.size(); at += pattern) {
-    std::copy_n(host.data(), std::min(pattern, host.size() - at), host.data() + at);
-  }
-  void* memory = allocate(host.size());
-  require(cudaMemcpy(memory, host.data(), host.size(), cudaMemcpyHostToDevice));
-  return memory;
-}
-
-void* copy_of(const void* from, std::size_t bytes) {
-  void* memory = allocate(bytes);
-  require(cudaMemcpy(memory, from, bytes, cudaMemcpyDeviceToDevice));
-  return memory;
-}
-
-struct Mode {
-  bool cooperative = true;
-  bool overlaps = true;
+struct Layer {
+  void* gate = nullptr;
+  void* up = nullptr;
+  void* down = nullptr;
 };
 
-class Lab {
+class Bench {
  public:
-  Lab(const MlpSpec& spec, std::int64_t tokens) : spec_(spec), tokens_(tokens), device_(*describe(Device::cuda())) {
-    const std::int64_t h = spec.d_hidden;
-    const std::size_t in_bytes = static_cast<std::size_t>(h * spec.d_in) * 2;
-    const std::size_t down_bytes = static_cast<std::size_t>(h * spec.d_out) * 2;
-    void* up = random_elements(spec.dtype, h * spec.d_in, 1 / std::sqrt(float(spec.d_in)));
-    void* down = random_elements(spec.dtype, h * spec.d_out, 1 / std::sqrt(float(h)));
-    void* bias = random_elements(spec.dtype, std::max(h, spec.d_out), 0.5f);
-    x_ = random_elements(spec.dtype, tokens * spec.d_in, 1);
-    y_ = allocate(static_cast<std::size_t>(tokens * spec.d_out) * 2);
-    workspace_ = static_cast<std::byte*>(
-        allocate(decode::hidden_bytes(spec, tokens) + decode::partial_bytes(spec, tokens, device_)));
-    owned_ = {up, down, bias, x_, y_, workspace_};
-    const double weight_bytes = double(weight_elements(spec)) * 2;
-    const int copies = std::max(2, int(std::ceil(200e6 / weight_bytes)) + 1);
-    for (int i = 0; i < copies; ++i) {
-      MlpWeights w;
-      const auto own = [&](const void* from, std::size_t bytes) {
-        owned_.push_back(copy_of(from, bytes));
-        return owned_.back();
-      };
-      w.up = MatrixView::out_in(own(up, in_bytes), h, spec.d_in);
-      if (spec.gated) w.gate = MatrixView::out_in(own(up, in_bytes), h, spec.d_in);
-      w.down = MatrixView::out_in(own(down, down_bytes), spec.d_out, h);
-      if (spec.bias_up) w.bias_up = {bias, h, 1};
-      if (spec.bias_gate) w.bias_gate = {bias, h, 1};
-      if (spec.bias_down) w.bias_down = {bias, spec.d_out, 1};
-      weights_.push_back(w);
+  explicit Bench(const MlpSpec& spec) : spec_(spec) {
+    const std::int64_t in = spec.d_in * spec.d_hidden, out = spec.d_hidden * spec.d_out;
+    const double bytes = 2.0 * static_cast<double>(in * (spec.gated ? 2 : 1) + out);
+    layers_.resize(static_cast<std::size_t>(std::ceil(kColdBytes / bytes)) + 1);
+    for (Layer& layer : layers_) {
+      if (spec.gated) layer.gate = random_elements(in);
+      layer.up = random_elements(in);
+      layer.down = random_elements(out);
     }
+    x_ = random_elements(spec.d_in * kMostTokens);
+    y_ = random_elements(spec.d_out * kMostTokens);
+    hidden_ = random_elements(spec.d_hidden * kMostTokens);
     require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     require(cudaEventCreate(&begin_));
     require(cudaEventCreate(&end_));
   }
-  ~Lab() {
-    for (void* data : owned_) cudaFree(data);
-  }
-
-  const DeviceInfo& device() const { return device_; }
-  std::optional<decode::Plan> plan(const decode::Knobs& knobs) const {
-    return decode::make_plan(spec_, tokens_, device_, knobs);
-  }
-
-  // Microseconds of one MLP; negative: it could not be launched or its outputs are wrong.
-  double time(const decode::Plan& plan, Mode mode, int samples = 5) {
-    require(cudaMemset(y_, 0xff, static_cast<std::size_t>(tokens_ * spec_.d_out) * 2));
-    require(cudaDeviceSynchronize());
-    if (!queue(plan, mode, weights_.front())) return -1;
-    if (cudaStreamSynchronize(stream_) != cudaSuccess)
-      std::printf("failed: %s\n", cudaGetErrorString(cudaGetLastError()));
-    const double error = difference();
-    if (!(error < 0.02)) {
-      std::printf("WRONG by %g\n", error);
-      return -2;
+  ~Bench() {
+    for (const Layer& layer : layers_) {
+      for (void* data : {layer.gate, layer.up, layer.down}) static_cast<void>(cudaFree(data));
     }
+    for (void* data : {x_, y_, hidden_}) static_cast<void>(cudaFree(data));
+  }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  double microseconds(const Pair& plan, std::int64_t tokens) const {
+    const int count = std::max(static_cast<int>(layers_.size()), 40);
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t executable = nullptr;
-    require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
-    for (const MlpWeights& w : weights_) queue(plan, mode, w);
+    require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+    const auto h = static_cast<int>(spec_.d_hidden), in = static_cast<int>(spec_.d_in);
+    for (int i = 0; i < count; ++i) {
+      const Layer& layer = layers_[static_cast<std::size_t>(i) % layers_.size()];
+      Call call;
+      call.products.hidden = {x_, in, {layer.up, in, 1}, {layer.gate, in, 1}, {}, {}, hidden_, h, tokens, h, in};
+      call.products.out = {hidden_, h, {layer.down, h, 1}, {},           {}, {},
+                           y_,      spec_.d_out,           tokens, static_cast<int>(spec_.d_out), h};
+      call.activation = cuda::activation_args(spec_);
+      call.plan = plan;
+      call.overlaps_predecessor = true;
+      require(mlp_bf16(call, stream_));
+    }
     require(cudaStreamEndCapture(stream_, &graph));
     require(cudaGraphInstantiate(&executable, graph, 0));
-    require(cudaGraphDestroy(graph));
-    std::vector<double> all;
-    const double once = run(executable, 1);
-    const int replays = std::clamp(int(1500 / once), 1, 30);
-    for (int i = 0; i < samples; ++i) all.push_back(run(executable, replays) / replays / double(weights_.size()));
+    std::vector<double> samples;
+    for (int i = 0; i < 8; ++i) {
+      require(cudaEventRecord(begin_, stream_));
+      require(cudaGraphLaunch(executable, stream_));
+      require(cudaEventRecord(end_, stream_));
+      require(cudaEventSynchronize(end_));
+      float ms = 0;
+      require(cudaEventElapsedTime(&ms, begin_, end_));
+      if (i > 0) samples.push_back(1e3 * static_cast<double>(ms) / count);
+    }
     require(cudaGraphExecDestroy(executable));
-    std::sort(all.begin(), all.end());
-    return all[all.size() / 2];
+    require(cudaGraphDestroy(graph));
+    std::sort(samples.begin(), samples.end());
+    return samples[samples.size() / 2];
   }
 
  private:
-  bool queue(const decode::Plan& plan, Mode mode, const MlpWeights& weights) {
-    decode::Call call;
-    call.products = two_gemms({spec_, weights, nullptr}, x_, spec_.d_in, workspace_, decode::hidden_stride(spec_), y_,
-                              spec_.d_out, tokens_);
-    call.activation = activation_args(spec_);
-    call.gated = spec_.gated;
-    call.plan = plan;
-    call.partial = reinterpret_cast<float*>(workspace_ + decode::hidden_bytes(spec_, tokens_));
-    call.barrier = *barrier_slot(stream_);
-    call.most_shared = device_.shared_memory_per_block;
-    call.cooperative = mode.cooperative;
-    call.overlaps_predecessor = mode.overlaps;
-    const Status status =
-        spec_.dtype == DType::bf16 ? decode::mlp_bf16(call, stream_) : decode::mlp_f16(call, stream_);
-    if (!status) std::printf("%s\n", status.to_string().c_str());
-    return status.ok();
-  }
-  double difference() {
-    std::vector<std::byte> y(static_cast<std::size_t>(tokens_ * spec_.d_out) * 2);
-    require(cudaMemcpy(y.data(), y_, y.size(), cudaMemcpyDeviceToHost));
-    if (first_.empty()) first_ = y;
-    double squares = 0, norm = 0;
-    for (std::int64_t i = 0; i < tokens_ * spec_.d_out; ++i) {
-      const double a = core::load(spec_.dtype, y.data(), i);
-      const double b = core::load(spec_.dtype, first_.data(), i);
-      squares += (a - b) * (a - b);
-      norm += b * b;
-    }
-    return std::sqrt(squares / norm);
-  }
-  double run(cudaGraphExec_t graph, int replays) {
-    require(cudaEventRecord(begin_, stream_));
-    for (int i = 0; i < replays; ++i) require(cudaGraphLaunch(graph, stream_));
-    require(cudaEventRecord(end_, stream_));
-    require(cudaEventSynchronize(end_));
-    float ms = 0;
-    require(cudaEventElapsedTime(&ms, begin_, end_));
-    return ms * 1e3;
-  }
-
   MlpSpec spec_;
-  std::int64_t tokens_;
-  DeviceInfo device_;
-  void* x_;
-  void* y_;
-  std::byte* workspace_;
-  std::vector<void*> owned_;
-  std::vector<MlpWeights> weights_;
-  std::vector<std::byte> first_;
+  std::vector<Layer> layers_;
+  void* x_ = nullptr;
+  void* y_ = nullptr;
+  void* hidden_ = nullptr;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 
-void print(const char* what, const decode::Knobs& k, const decode::Plan& p, double us) {
-  std::printf(
-      "%-10s %7.2f us  predicted %6.1f  warps %2d blocks %3d depth %d splits %2d up_k %2d down_k %2d prefetch %3d K "
-      "| "
-      "up %dx%d tiles %dx%d chunk %dx%d, down %dx%d tiles %dx%d chunk %dx%d, %d KB\n",
-      what, us, p.seconds * 1e6, k.warps, p.blocks, k.depth, k.splits, k.up_warps_k, k.down_warps_k,
-      k.prefetch_bytes >> 10, p.up.passes, p.up.pass_rows, p.up.tiles, p.up.step_units, p.up.buffers,
-      p.up.chunk_units, p.down.passes, p.down.pass_rows, p.down.tiles, p.down.step_units, p.down.buffers,
-      p.down.chunk_units, p.shared_bytes >> 10);
-}
-
-void tune(const MlpSpec& spec, std::int64_t tokens) {
-  Lab lab(spec, tokens);
-  std::printf("== %s, %lld tokens, %s\n", to_string(spec).c_str(), static_cast<long long>(tokens),
-              lab.device().name.c_str());
-  if (const auto chosen = decode::choose(spec, tokens, lab.device())) {
-    decode::Knobs k;
-    k.warps = chosen->warps;
-    k.depth = chosen->depth;
-    k.splits = chosen->down.splits;
-    k.up_warps_k = chosen->up.warps_k;
-    k.down_warps_k = chosen->down.warps_k;
-    k.prefetch_bytes = chosen->prefetch_bytes;
-    Mode mode;
-    double best = lab.time(*chosen, mode);
-    print("chosen", k, *chosen, best);
-    const auto attempt = [&](const decode::Knobs& knobs) {
-      const auto plan = lab.plan(knobs);
-      if (!plan) return;
-      const double us = lab.time(*plan, mode, 3);
-      if (us > 0 && us < best) {
-        best = us;
-        k = knobs;
+// Those that waste little of k and fill the GPU.
+std::vector<ProductPlan> candidates(const Shape& shape, std::int64_t tokens, int least_blocks) {
+  std::vector<ProductPlan> all;
+  for (int form = 0; form < kFormCount; ++form) {
+    for (const int splits : {1, 2, 3, 4, 5, 6, 7, 8, 10, 12}) {
+      for (const int groups : {1, 2, 3, 4, 8}) {
+        const std::optional<ProductPlan> plan = make_product(shape, tokens, form, splits, groups);
+        if (!plan || plan->threads() < 64 || plan->threads() > 384 || plan->blocks < least_blocks) continue;
+        const double read = static_cast<double>(plan->steps) * splits * kForms[form].chunks * kForms[form].piece();
+        if (read < 1.15 * shape.k) all.push_back(*plan);
       }
-    };
-    const auto sweep = [&](int decode::Knobs::*member, std::initializer_list<int> values) {
-      const decode::Knobs start = k;
-      for (const int value : values) {
-        if (value == start.*member) continue;
-        decode::Knobs knobs = start;
-        knobs.*member = value;
-        attempt(knobs);
-      }
-    };
-    constexpr int kShares[] = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16};
-    for (const int warps : {8, 12, 14, 16}) {
-      for (const int depth : {2, 3}) {
-        decode::Knobs own = k;
-        own.warps = warps;
-        own.depth = depth;
-        own.down_warps_k = warps;
-        double own_best = 1e9;
-        for (int decode::Knobs::*member :
-             {&decode::Knobs::up_warps_k, &decode::Knobs::splits, &decode::Knobs::down_warps_k}) {
-          const decode::Knobs start = own;
-          for (const int share : kShares) {
-            if (member == &decode::Knobs::splits && (share & (share - 1)) != 0) continue;
-            decode::Knobs knobs = start;
-            knobs.*member = share;
-            const auto plan = lab.plan(knobs);
-            if (!plan) continue;
-            const double us = lab.time(*plan, mode, 3);
-            if (us > 0 && us < own_best) {
-              own_best = us;
-              own = knobs;
-            }
-          }
-        }
-        if (const auto plan = lab.plan(own)) print("  warps", own, *plan, own_best);
-        if (own_best < best) {
-          best = own_best;
-          k = own;
-        }
-      }
-    }
-    for (int round = 0; round < 1; ++round) {
-      sweep(&decode::Knobs::splits, {1, 2, 4, 8, 16});
-      sweep(&decode::Knobs::up_warps_k, {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16});
-      sweep(&decode::Knobs::down_warps_k, {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16});
-      sweep(&decode::Knobs::depth, {2, 3, 4});
-      sweep(&decode::Knobs::blocks, {128, 132});
-      sweep(&decode::Knobs::prefetch_bytes, {0, 32 << 10, 64 << 10, 128 << 10});
-    }
-    const auto plan = lab.plan(k);
-    if (plan) print("best", k, *plan, lab.time(*plan, mode));
-    if (plan) {
-      decode::Knobs none = k;
-      none.prefetch_bytes = 0;
-      std::printf("modes: plain %.2f  cooperative %.2f  pdl %.2f  pdl+cooperative %.2f, without prefetch %.2f\n",
-                  lab.time(*plan, {false, false}), lab.time(*plan, {true, false}), lab.time(*plan, {false, true}),
-                  lab.time(*plan, {true, true}), lab.time(*lab.plan(none), {true, true}));
     }
   }
-  std::fflush(stdout);
+  return all;
+}
+
+ProductPlan middling(const std::vector<ProductPlan>& all) {
+  const auto distance = [](const ProductPlan& plan) {
+    return std::abs(std::log(plan.blocks / 192.0)) + std::abs(std::log(plan.threads() / 256.0)) -
+           0.05 * kForms[plan.form].jobs * kForms[plan.form].chunks;
+  };
+  return *std::min_element(all.begin(), all.end(), [&](const ProductPlan& a, const ProductPlan& b) {
+    return distance(a) < distance(b);
+  });
+}
+
+void sweep(const std::string& text, const std::vector<std::int64_t>& token_counts, const std::function<bool()>& over) {
+  const MlpSpec spec = parse_spec(text).value();
+  const Bench bench(spec);
+  for (const std::int64_t tokens : token_counts) {
+    const std::vector<ProductPlan> ups = candidates(up_shape(spec), tokens, 90);
+    const std::vector<ProductPlan> downs = candidates(down_shape(spec), tokens, 40);
+    if (ups.empty() || downs.empty()) continue;
+    Pair best{middling(ups), middling(downs), false, 1e9};
+    const auto look = [&](const Pair& plan) {
+      if (over()) return;
+      const double us = bench.microseconds(plan, tokens);
+      std::printf("%s %lld up %d %d %d down %d %d %d prefetch %d %.3f\n", text.c_str(), static_cast<long long>(tokens),
+                  plan.up.form, plan.up.splits, plan.up.groups, plan.down.form, plan.down.splits, plan.down.groups,
+                  plan.prefetches, us);
+      if (us < best.seconds) best = {plan.up, plan.down, plan.prefetches, us};
+    };
+    const Pair start = best;
+    for (const ProductPlan& up : ups) look({up, start.down, false, 0});
+    const ProductPlan up = best.up;
+    for (const ProductPlan& down : downs) look({up, down, false, 0});
+    const ProductPlan down = best.down;
+    for (const ProductPlan& again : ups) {
+      for (const bool prefetches : {false, true}) look({again, down, prefetches, 0});
+    }
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  for (int i = 1; i + 1 < argc; i += 2) tune(parse_spec(argv[i]).value(), std::atoll(argv[i + 1]));
+  const auto begin = std::chrono::steady_clock::now();
+  const double limit = argc > 1 ? std::atof(argv[1]) : 60;
+  const auto over = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit; };
+  if (argc > 3) {
+    for (int i = 2; i + 1 < argc; i += 2) sweep(argv[i], {std::atoll(argv[i + 1])}, over);
+    return 0;
+  }
+  for (const char* text : {"geglu:768x3072,bf16", "gelu:1024x4096,bf16", "swiglu:2048x768,bf16",
+                           "swiglu:4096x14336,bf16", "gelu:4096x4096,bf16", "gelu:768x3072,bf16"}) {
+    sweep(text, {1, 16, 4, 32}, over);
+  }
 }

@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <fstream>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +24,7 @@ namespace fusedmlp::test {
 namespace {
 
 using namespace cuda::decode;
+using DecodePlan = cuda::decode::Plan;
 
 struct Card {
   const char* name;
@@ -78,7 +83,7 @@ TEST(DecodePlans, CoverEverythingAndFit) {
           "swiglu:2048x768,bf16", "gelu:8x8->1,bf16", "glu:40x72->7,fp16", "relu:65536x8->65536,bf16"}) {
       const MlpSpec spec = spec_of(text);
       for (const std::int64_t tokens : {1, 2, 8, 16, 17, 32}) {
-        const Plan plan = choose(spec, tokens, device);
+        const DecodePlan plan = choose(spec, tokens, device);
         SCOPED_TRACE(std::string(card.name) + ", " + text + ", " + std::to_string(tokens) + ": " + describe(plan.up) +
                      "; " + describe(plan.down));
         EXPECT_GT(plan.seconds, 0);
@@ -93,13 +98,60 @@ TEST(DecodePlans, CoverEverythingAndFit) {
           EXPECT_GE(k, shape.k);
           EXPECT_EQ(product.whole, product.steps == 1 && k == shape.k);
           EXPECT_LE(product.threads(), kMostThreads);
-          EXPECT_LE(product.threads() * registers_of(product.form, tokens > 16 ? 2 : 1, product.whole), kSmRegisters);
+          const int quarter = (product.threads() + 127) / 128 * 32;
+          EXPECT_LE(quarter * registers_of(product.form, tokens > 16 ? 2 : 1, product.whole), kSmRegisters / 4);
           EXPECT_LE(product.shared_bytes, 48u << 10);
           EXPECT_LE(product.rows(), kMostBlockRows);
         }
       }
     }
   }
+}
+
+// Pairs of products as lab/decode/plans.cpp timed them on an H200 (those of 4096 columns at 4 tokens and more by kernels
+// that came before it): predictions are near, and the pair predicted to be the fastest is nearly that.
+TEST(DecodePlans, AreChosenAsMeasured) {
+  struct Measured {
+    double seconds, predicted;
+  };
+  const DeviceInfo device = h200();
+  std::map<std::pair<std::string, std::int64_t>, std::vector<Measured>> groups;
+  std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/decode_plans.txt");
+  ASSERT_TRUE(file) << "tests/data/gpu/decode_plans.txt";
+  std::string text, word;
+  std::int64_t tokens = 0;
+  while (file >> text >> tokens) {
+    const MlpSpec spec = spec_of(text);
+    const auto product = [&](const Shape& shape) {
+      int form = 0, splits = 0, groups_of = 0;
+      file >> word >> form >> splits >> groups_of;
+      const std::optional<ProductPlan> plan = make_product(shape, tokens, form, splits, groups_of);
+      EXPECT_TRUE(plan.has_value()) << text << ": form " << form;
+      return plan.value_or(ProductPlan{});
+    };
+    const ProductPlan up = product(up_shape(spec)), down = product(down_shape(spec));
+    int prefetches = 0;
+    double us = 0;
+    file >> word >> prefetches >> us;
+    ASSERT_TRUE(file) << "a line ends early";
+    groups[{text, tokens}].push_back({us * 1e-6, predicted_seconds(spec, tokens, up, down, device)});
+  }
+  EXPECT_EQ(groups.size(), 19u);
+  double error = 0, lost = 0;
+  int count = 0;
+  for (const auto& [key, all] : groups) {
+    Measured chosen = all.front(), best = all.front();
+    for (const Measured& one : all) {
+      error += std::abs(one.predicted / one.seconds - 1);
+      ++count;
+      if (one.predicted < chosen.predicted) chosen = one;
+      if (one.seconds < best.seconds) best = one;
+    }
+    EXPECT_LT(chosen.seconds / best.seconds, 1.15) << key.first << " at " << key.second;
+    lost += chosen.seconds / best.seconds - 1;
+  }
+  EXPECT_LT(error / count, 0.07);
+  EXPECT_LT(lost / static_cast<double>(groups.size()), 0.06);
 }
 
 // The epilogue's division is exact for every number that it is given.
@@ -119,7 +171,7 @@ TEST(Decode, IsTwoLaunches) {
   for (const std::int64_t tokens : {1, 16, 32}) {
     const std::vector<core::LaunchRecord> list = core::launches(entry(), {spec, tokens, device, 1, false});
     ASSERT_EQ(list.size(), 2u);
-    const Plan plan = choose(spec, tokens, device);
+    const DecodePlan plan = choose(spec, tokens, device);
     for (const auto& [record, product] : {std::pair(list[0], plan.up), std::pair(list[1], plan.down)}) {
       EXPECT_EQ(record.threads, product.threads());
       EXPECT_GT(record.registers, 0);
@@ -160,62 +212,6 @@ class DecodeRuns : public ::testing::Test {
   const Forced forced_{{Isa::generic, cuda::decode::kName, false, Device::cuda()}};
   std::vector<Case> cases_;
 };
-
-// FUSEDMLP_SOAK launches over three streams, half of them replays, each stream with its own plans and outputs; bits
-// compared again and again. A hang is a failure: the runner's time limit ends it.
-TEST_F(DecodeRuns, SoakOverStreamsAndGraphs) {
-  const char* text = std::getenv("FUSEDMLP_SOAK");
-  const int launches = text == nullptr ? 20000 : std::atoi(text);
-  constexpr int kStreams = 3;
-  struct Lane {
-    Stream stream;
-    std::vector<::fusedmlp::Plan> plans;
-    std::vector<std::unique_ptr<DeviceBuffer>> y;
-    std::vector<std::unique_ptr<Graph>> graphs;
-    DeviceBuffer workspace;
-    std::size_t last = 0;
-  };
-  std::vector<std::unique_ptr<Lane>> lanes;
-  const auto args_of = [&](const Lane& lane, std::size_t which) {
-    RunArgs args = cases_[which].problem->args(cases_[which].tokens, lane.stream);
-    args.y = lane.y[which]->data();
-    args.workspace = lane.workspace.data();
-    args.workspace_bytes = lane.workspace.size();
-    return args;
-  };
-  for (int s = 0; s < kStreams; ++s) {
-    lanes.push_back(std::make_unique<Lane>());
-    Lane& lane = *lanes.back();
-    std::size_t bytes = 0;
-    for (const Case& one : cases_) {
-      lane.plans.push_back(one.problem->plan());
-      lane.y.push_back(std::make_unique<DeviceBuffer>(one.want.size()));
-      bytes = std::max(bytes, lane.plans.back().workspace_bytes(one.tokens));
-    }
-    lane.workspace = DeviceBuffer(bytes);
-    for (std::size_t c = 0; c < cases_.size(); ++c) {
-      lane.graphs.push_back(
-          std::make_unique<Graph>(lane.stream, [&] { expect_ok(lane.plans[c].run(args_of(lane, c))); }));
-    }
-  }
-  Random random(23);
-  for (int i = 0; i < launches; ++i) {
-    Lane& lane = *lanes[static_cast<std::size_t>(i % kStreams)];
-    const auto which = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(cases_.size())));
-    if (random.below(2) == 0) {
-      expect_ok(lane.plans[which].run(args_of(lane, which)));
-    } else {
-      lane.graphs[which]->replay(lane.stream);
-    }
-    lane.last = which;
-    if (i % 199 < kStreams) {
-      ASSERT_EQ(lane.stream.wait(), "") << "launch " << i;
-      ASSERT_EQ(lane.y[lane.last]->download(cases_[which].want.size()), cases_[which].want) << "launch " << i;
-      expect_ok(cudaMemsetAsync(lane.y[lane.last]->data(), 0xff, lane.y[lane.last]->size(), lane.stream.handle()));
-    }
-  }
-  for (const auto& lane : lanes) EXPECT_EQ(lane->stream.wait(), "");
-}
 
 // Six streams run it at once while another kernel comes and goes on the SMs.
 TEST_F(DecodeRuns, ManyGridsBesideAKernelThatTakesSms) {

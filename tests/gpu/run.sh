@@ -27,9 +27,9 @@ report() { # NAME STATUS SECONDS
 }
 
 stage_tests() {
-  # Two tests read files of the source tree.
+  # These tests read files of the source tree.
   local started=$SECONDS rc=0 filter='-NoTokens*:Guard*:Forms/Guards*:Executors*:Memory*:Yardstick*'
-  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter=-Prefill.ChoosesTilesAsMeasured:Narrow.IsChosenWhereItIsFaster >"$OUT/gpu_tests.log" 2>&1 || rc=$?
+  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter=-Prefill.ChoosesTilesAsMeasured:Narrow.IsChosenWhereItIsFaster:DecodePlans.AreChosenAsMeasured >"$OUT/gpu_tests.log" 2>&1 || rc=$?
   report gpu_tests "$rc" $((SECONDS - started))
   ((rc)) && grep -A 8 -m 5 Failure "$OUT/gpu_tests.log"
 

@@ -41,9 +41,12 @@ inline constexpr Form kForms[] = {
     {true, true, 6, 2, 160},  {true, true, 8, 2, 208},  {true, false, 6, 2, 104},  {true, false, 4, 4, 128},
     {true, false, 8, 2, 128}, {true, false, 12, 2, 176}, {true, false, 8, 4, 208},
 };
+inline constexpr int kMostRegisters = 248;
+
 // The second 16 tokens' sums and inputs want registers too, and so do steps.
 constexpr int registers_of(int form, int token_tiles, bool whole) {
-  return kForms[form].registers + (token_tiles > 1 ? 40 : 0) + (whole ? 0 : 16);
+  const int wanted = kForms[form].registers + (token_tiles > 1 ? 40 : 0) + (whole ? 0 : 16);
+  return wanted < kMostRegisters ? wanted : kMostRegisters;
 }
 inline constexpr int kMostThreads = 512;
 inline constexpr int kMostBlockRows = 128;
@@ -65,7 +68,6 @@ struct ProductPlan {
   bool whole = false;  // k is exactly one step
   int blocks = 0;
   std::size_t shared_bytes = 0;
-  double seconds = 0;  // predicted
 
   int rows() const { return groups * kForms[form].jobs * kForms[form].rows(); }  // of a block
   int threads() const { return splits * groups * 32; }
@@ -90,8 +92,11 @@ inline Shape down_shape(const MlpSpec& spec) {
   return {false, static_cast<int>(spec.d_out), static_cast<int>(spec.d_hidden)};
 }
 
-// A product with this form, splits and groups, without a time; empty where it does not fit.
+// A product with this form, splits and groups; empty where it does not fit.
 std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups);
+// Predicted time of an MLP by these products.
+double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
+                         const DeviceInfo& device);
 // The plan that is predicted to be fastest.
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
 
