@@ -101,8 +101,8 @@ class Bench {
       const Layer& layer = layers_[static_cast<std::size_t>(i) % layers_.size()];
       Call call;
       call.products.hidden = {x_, in, {layer.up, in, 1}, {layer.gate, in, 1}, {}, {}, hidden_, h, tokens, h, in};
-      call.products.out = {hidden_, h, {layer.down, h, 1}, {},           {}, {},
-                           y_,      spec_.d_out,           tokens, static_cast<int>(spec_.d_out), h};
+      call.products.out = {
+          hidden_, h, {layer.down, h, 1}, {}, {}, {}, y_, spec_.d_out, tokens, static_cast<int>(spec_.d_out), h};
       call.activation = cuda::activation_args(spec_);
       call.plan = plan;
       call.overlaps_predecessor = true;
@@ -157,12 +157,12 @@ ProductPlan middling(const std::vector<ProductPlan>& all) {
     return std::abs(std::log(plan.blocks / 192.0)) + std::abs(std::log(plan.threads() / 256.0)) -
            0.05 * kForms[plan.form].jobs * kForms[plan.form].chunks;
   };
-  return *std::min_element(all.begin(), all.end(), [&](const ProductPlan& a, const ProductPlan& b) {
-    return distance(a) < distance(b);
-  });
+  return *std::min_element(all.begin(), all.end(),
+                           [&](const ProductPlan& a, const ProductPlan& b) { return distance(a) < distance(b); });
 }
 
-void sweep(const std::string& text, const std::vector<std::int64_t>& token_counts, const std::function<bool()>& over) {
+void sweep(const std::string& text, const std::vector<std::int64_t>& token_counts,
+           const std::function<bool()>& over) {
   const MlpSpec spec = parse_spec(text).value();
   const Bench bench(spec);
   for (const std::int64_t tokens : token_counts) {
@@ -173,9 +173,9 @@ void sweep(const std::string& text, const std::vector<std::int64_t>& token_count
     const auto look = [&](const Pair& plan) {
       if (over()) return;
       const double us = bench.microseconds(plan, tokens);
-      std::printf("%s %lld up %d %d %d down %d %d %d prefetch %d %.3f\n", text.c_str(), static_cast<long long>(tokens),
-                  plan.up.form, plan.up.splits, plan.up.groups, plan.down.form, plan.down.splits, plan.down.groups,
-                  plan.prefetches, us);
+      std::printf("%s %lld up %d %d %d down %d %d %d prefetch %d %.3f\n", text.c_str(),
+                  static_cast<long long>(tokens), plan.up.form, plan.up.splits, plan.up.groups, plan.down.form,
+                  plan.down.splits, plan.down.groups, plan.prefetches, us);
       if (us < best.seconds) best = {plan.up, plan.down, plan.prefetches, us};
     };
     const Pair start = best;
@@ -194,7 +194,9 @@ void sweep(const std::string& text, const std::vector<std::int64_t>& token_count
 int main(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   const double limit = argc > 1 ? std::atof(argv[1]) : 60;
-  const auto over = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit; };
+  const auto over = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit;
+  };
   if (argc > 3) {
     for (int i = 2; i + 1 < argc; i += 2) sweep(argv[i], {std::atoll(argv[i + 1])}, over);
     return 0;

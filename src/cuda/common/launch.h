@@ -22,7 +22,7 @@ struct Launch {
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
   // must wait by itself (ptx::grid_dependency_wait) before it touches what that one wrote. sm_90 and newer.
   bool overlaps_predecessor = false;
-  std::string what;          // for a recording: tile and stages
+  std::string what;  // for a recording: tile and stages
 };
 
 // Asks once for each device and kernel for more dynamic shared memory than the 48 KB that need no asking.

@@ -16,10 +16,11 @@ constexpr std::size_t kMostShared = 48u << 10;  // what a launch may have withou
 constexpr int kSmThreads = 2048;
 constexpr int kSmBlocks = 32;
 
-// Microseconds, fitted to a thousand pairs of plans on an H200, tests/data/gpu/decode_plans.txt (mean error 3 % for one
-// token, 5 % for more), which tests/gpu/decode_test.cpp holds them to. What each counts is in microseconds() below.
+// Microseconds, fitted to a thousand pairs of plans on an H200, tests/data/gpu/decode_plans.txt (mean error 3 % for
+// one token, 5 % for more), which tests/gpu/decode_test.cpp holds them to. What each counts is in microseconds()
+// below.
 struct Costs {
-  double input = 0, busy = 0, products = 0, step = 0, output = 0, uneven = 0;
+  double input = 0, busy = 0, products = 0, step = 0, rest = 0, output = 0, uneven = 0;
   double wave = 0, alone = 0, idle = 0, group = 0, load = 0, footprint = 0;
 };
 constexpr Costs kUp[] = {{.input = 0.0258,
@@ -36,8 +37,9 @@ constexpr Costs kUp[] = {{.input = 0.0258,
                           .output = 0.298,
                           .wave = 0.892,
                           .group = 0.175}};
-constexpr Costs kDown[] = {{.step = 0.470, .output = 2.21, .alone = 1.39, .idle = 1.75},
-                           {.products = 0.00248, .step = 1.142, .output = 0.166, .uneven = 0.130, .load = 0.0189}};
+constexpr Costs kDown[] = {
+    {.input = 0.006, .step = 0.470, .rest = 1.5, .output = 2.21, .alone = 1.39, .idle = 1.75},
+    {.input = 0.006, .products = 0.00248, .step = 1.142, .output = 0.166, .uneven = 0.130, .load = 0.0189}};
 constexpr double kStart[] = {1.50, 1.44};        // of both launches
 constexpr double kMegabyte[] = {0.158, 0.0973};  // of all weights
 constexpr double kFittedBandwidth = 4.46e12;
@@ -65,11 +67,13 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
   const double count = static_cast<double>(tokens);
   const double slack = (waves > 1 ? full_waves / waves : std::ceil(per_sm) / per_sm) - 1;
   return costs.input * per_sm * 2e-3 * count * shape.k * plan.groups +  // KB of inputs that an SM reads
-         costs.busy * most_per_sm * block_kb +                           // KB of weights that the busiest SM holds
-         costs.products * per_sm * plan.splits * plan.groups * plan.steps * form.chunks * form.jobs * matrices * tiles +
-         costs.step * plan.steps + costs.output * plan.rows() * count / plan.threads() +
+         costs.busy * most_per_sm * block_kb +                          // KB of weights that the busiest SM holds
+         costs.products * per_sm * plan.splits * plan.groups * plan.steps * form.chunks * form.jobs * matrices *
+             tiles +
+         costs.step * plan.steps + costs.rest * (plan.whole ? 0 : 1) +
+         costs.output * plan.rows() * count / plan.threads() +
          costs.uneven * slack * 2e-6 * matrices * shape.n * shape.k +
-         costs.wave * std::min(full_waves - 1, 3.0) +                                // 3: from then on they overlap
+         costs.wave * std::min(full_waves - 1, 3.0) +                           // 3: from then on they overlap
          costs.alone * (resident == 1 ? (full_waves - 1) / full_waves : 0.0) +  // nobody reads while a block ends
          costs.idle * std::max(0.0, 1 - per_sm) + costs.group * (plan.groups - 1) +
          costs.load * form.chunks * form.jobs * matrices +

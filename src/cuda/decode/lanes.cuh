@@ -53,8 +53,7 @@ __device__ __forceinline__ float reduce(float (&values)[kCount], int lane) {
 }
 
 template <class T, int kForm, bool kWhole>
-__global__ void __maxnreg__(registers_of(kForm, 1, kWhole))
-    lanes_kernel(const __grid_constant__ Args args) {
+__global__ void __maxnreg__(registers_of(kForm, 1, kWhole)) lanes_kernel(const __grid_constant__ Args args) {
   using W = Weights<T, kForm, kWhole>;
   constexpr int kSums = W::kJobs * W::kMatrices;
   constexpr int kPadded = kSums <= 2 ? 2 : kSums <= 4 ? 4 : 8;

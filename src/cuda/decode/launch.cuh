@@ -50,10 +50,10 @@ Status launch_product(const Call& call, const ProductPlan& plan, const Args& arg
   if (recording() != nullptr) how.what = describe(plan);
   Status status;
   [&]<int... kForm>(std::integer_sequence<int, kForm...>) {
-    static_cast<void>(
-        ((plan.form == kForm &&
-          (status = plan.whole ? launch_form<T, kForm, true>(how, args) : launch_form<T, kForm, false>(how, args), true)) ||
-         ...));
+    static_cast<void>(((plan.form == kForm && (status = plan.whole ? launch_form<T, kForm, true>(how, args)
+                                                                   : launch_form<T, kForm, false>(how, args),
+                                               true)) ||
+                       ...));
   }
   (std::make_integer_sequence<int, kFormCount>());
   return status;

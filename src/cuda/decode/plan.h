@@ -1,9 +1,9 @@
 // Few tokens in two overlapped launches, one a product: how a product is divided, and what is asked of a launch.
 //
 // A warp asks for all of the weights of a step before it uses the first, into registers: that, and several blocks an
-// SM, keeps memory busy. `jobs` groups of weight rows go to a warp, which reads `chunks` pieces of k of each in a step;
-// `splits` warps of a block share the rows and divide k. One token is multiplied on the fp32 lanes (a group is one row,
-// a piece 256 elements), more on the tensor cores (8 rows, 32 elements).
+// SM, keeps memory busy. `jobs` groups of weight rows go to a warp, which reads `chunks` pieces of k of each in a
+// step; `splits` warps of a block share the rows and divide k. One token is multiplied on the fp32 lanes (a group is
+// one row, a piece 256 elements), more on the tensor cores (8 rows, 32 elements).
 #pragma once
 
 #include <cstddef>
@@ -32,13 +32,13 @@ struct Form {
   int jobs;
   int registers;
 
-  constexpr int rows() const { return tensor ? 8 : 1; }     // of a job
+  constexpr int rows() const { return tensor ? 8 : 1; }      // of a job
   constexpr int piece() const { return tensor ? 32 : 256; }  // elements of a chunk
 };
 inline constexpr Form kForms[] = {
-    {false, true, 3, 2, 80},  {false, true, 4, 2, 96},  {false, false, 3, 2, 72}, {false, false, 3, 3, 80},
+    {false, true, 3, 2, 80},  {false, true, 4, 2, 96},   {false, false, 3, 2, 72}, {false, false, 3, 3, 80},
     {false, false, 4, 4, 96}, {false, false, 8, 2, 120}, {true, true, 4, 1, 88},   {true, true, 8, 1, 120},
-    {true, true, 6, 2, 160},  {true, true, 8, 2, 208},  {true, false, 6, 2, 104},  {true, false, 4, 4, 128},
+    {true, true, 6, 2, 160},  {true, true, 8, 2, 208},   {true, false, 6, 2, 104}, {true, false, 4, 4, 128},
     {true, false, 8, 2, 128}, {true, false, 12, 2, 176}, {true, false, 8, 4, 208},
 };
 inline constexpr int kMostRegisters = 248;

@@ -41,33 +41,33 @@ __device__ __forceinline__ int divided(int i, std::uint32_t inverse) {
 
 // 16 bytes; kGuarded: zeros where nothing is `there`, by predicate, for branches would keep loads apart. Weights are
 // read once and by nobody else. Inputs go past L1, whose lines may be older than what another block wrote.
-#define FUSEDMLP_LOAD(name, instruction)                                                                    \
-  template <bool kGuarded>                                                                                  \
-  __device__ __forceinline__ uint4 name(const void* from, [[maybe_unused]] bool there) {                    \
-    uint4 v;                                                                                                \
-    if constexpr (kGuarded) {                                                                               \
-      asm volatile(                                                                                         \
-          "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0;\n"                                                       \
-          "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"                                \
-          "@p " instruction " {%0, %1, %2, %3}, [%4];\n}"                                                   \
-          : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)                                                  \
-          : "l"(from), "r"(static_cast<std::uint32_t>(there))                                               \
-          : "memory");                                                                                      \
-    } else {                                                                                                \
-      asm volatile(instruction " {%0, %1, %2, %3}, [%4];"                                                   \
-                   : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)                                             \
-                   : "l"(from)                                                                              \
-                   : "memory");                                                                             \
-    }                                                                                                       \
-    return v;                                                                                               \
+#define FUSEDMLP_LOAD(name, instruction)                                                 \
+  template <bool kGuarded>                                                               \
+  __device__ __forceinline__ uint4 name(const void* from, [[maybe_unused]] bool there) { \
+    uint4 v;                                                                             \
+    if constexpr (kGuarded) {                                                            \
+      asm volatile(                                                                      \
+          "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0;\n"                                    \
+          "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"             \
+          "@p " instruction " {%0, %1, %2, %3}, [%4];\n}"                                \
+          : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)                               \
+          : "l"(from), "r"(static_cast<std::uint32_t>(there))                            \
+          : "memory");                                                                   \
+    } else {                                                                             \
+      asm volatile(instruction " {%0, %1, %2, %3}, [%4];"                                \
+                   : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)                          \
+                   : "l"(from)                                                           \
+                   : "memory");                                                          \
+    }                                                                                    \
+    return v;                                                                            \
   }
 FUSEDMLP_LOAD(load_weights, "ld.global.L1::no_allocate.L2::128B.v4.b32")
 FUSEDMLP_LOAD(load_input, "ld.global.cg.v4.b32")
 #undef FUSEDMLP_LOAD
 
-// One warp's weights of a step: kJobs groups of rows, of gate and up where gated, kChunks pieces of k of each, side by
-// side. kWhole: k is one step, which spares registers; else there may be more steps, and what lies beyond k counts as
-// zero. Rows beyond the last are the last again; their outputs are not written.
+// One warp's weights of a step: kJobs groups of rows, of gate and up where gated, kChunks pieces of k of each, side
+// by side. kWhole: k is one step, which spares registers; else there may be more steps, and what lies beyond k counts
+// as zero. Rows beyond the last are the last again; their outputs are not written.
 template <class T, int kForm, bool kWhole>
 struct Weights {
   static constexpr Form kShape = kForms[kForm];
@@ -94,8 +94,8 @@ struct Weights {
 #pragma unroll
       for (int r = 0; r < kMatrices; ++r) {
         const bool gate = kMatrices == 2 && r == 0;
-        from_[j][r] = static_cast<const T*>(gate ? args.gate : args.w) +
-                      row * (gate ? args.gate_stride : args.w_stride) + k_;
+        from_[j][r] =
+            static_cast<const T*>(gate ? args.gate : args.w) + row * (gate ? args.gate_stride : args.w_stride) + k_;
       }
     }
   }
@@ -148,9 +148,8 @@ __device__ __forceinline__ void prefetch_rows(const Args& args) {
     const bool gate = i >= W::block_rows();
     const int row = W::block_row() + (gate ? i - W::block_rows() : i);
     if (row >= args.n) continue;
-    ptx::prefetch_l2(static_cast<const T*>(gate ? args.gate : args.w) +
-                         row * (gate ? args.gate_stride : args.w_stride),
-                     bytes);
+    ptx::prefetch_l2(
+        static_cast<const T*>(gate ? args.gate : args.w) + row * (gate ? args.gate_stride : args.w_stride), bytes);
   }
 }
 

@@ -8,12 +8,11 @@ namespace fusedmlp::cuda::decode {
 
 // kTiles: of 16 tokens.
 //
-// A product of 16 k wants of lane (row l / 4, t = l % 4) the elements 2t, 2t + 1, 2t + 8 and 2t + 9 of k. Any order of k
-// will do that both operands share: here a lane has the eight elements of its 16-byte load, the first four for one
-// product and the last four for the next, and neither operand passes through shared memory.
+// A product of 16 k wants of lane (row l / 4, t = l % 4) the elements 2t, 2t + 1, 2t + 8 and 2t + 9 of k. Any order
+// of k will do that both operands share: here a lane has the eight elements of its 16-byte load, the first four for
+// one product and the last four for the next, and neither operand passes through shared memory.
 template <class T, int kForm, bool kWhole, int kTiles>
-__global__ void __maxnreg__(registers_of(kForm, kTiles, kWhole))
-    tensor_kernel(const __grid_constant__ Args args) {
+__global__ void __maxnreg__(registers_of(kForm, kTiles, kWhole)) tensor_kernel(const __grid_constant__ Args args) {
   using W = Weights<T, kForm, kWhole>;
   extern __shared__ float shared[];
   W weights(args);

@@ -25,6 +25,9 @@ constexpr double kBandwidthExponent =
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
 // 262144 tokens (tests/data/gpu/narrow_mlps.json).
 constexpr double kWriteCost = 2.5;
+// A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
+// takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
+constexpr double kEmptyRow = 0.007;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -53,7 +56,8 @@ double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device
   const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
                               kWriteCost * static_cast<double>(p.m * p.n));
   const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent);
-  return std::max(clocks / clock, bytes / reads) + device.launch_seconds + core::kKernelRampSeconds;
+  const auto empty = static_cast<double>(divide_up(p.m, tile.m) * tile.m - p.m);
+  return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds + core::kKernelRampSeconds;
 }
 
 }  // namespace
