@@ -92,6 +92,7 @@ struct Plan::Impl {
   AlignedBuffer packed;
   mutable WorkspacePool workspaces;
   std::unique_ptr<core::DeviceArena> arena;  // in place of them on a GPU
+  mutable std::mutex queueing;               // of runs that use the arena
 
   core::Problem problem() const { return {spec, weights, packed.data()}; }
 
@@ -111,6 +112,8 @@ struct Plan::Impl {
       return prepared->entry->run(problem(), ready, *prepared->device);
     }
     if (arena != nullptr) {
+      // Threads that share a stream share its workspace: the launches of one run must not fall between another's.
+      const std::lock_guard lock(queueing);
       const Result<void*> workspace = arena->workspace(prepared->workspace_bytes, ready.stream);
       if (!workspace) return workspace.status();
       ready.workspace = *workspace;

@@ -55,6 +55,37 @@ class Streams : public ::testing::TestWithParam<MlpSpec> {
     return problem_->y(tokens);
   }
 
+  // Threads run one plan on rows of their own, on one stream or on one each.
+  void eight_threads(bool one_stream) {
+    constexpr int kThreads = 8;
+    for_each_kernel([&](const Plan& plan, std::int64_t most) {
+      const std::int64_t tokens = most / kThreads;
+      for (int t = 0; t < kThreads; ++t) {
+        const Stream stream;
+        expect_ok(plan.run(problem_->args(tokens, stream, t * tokens)));
+        EXPECT_EQ(stream.wait(), "");
+      }
+      const std::vector<std::byte> want = problem_->y(kThreads * tokens);
+      problem_->poison_y();
+      const Stream shared;
+      std::atomic<int> failed{0};
+      std::vector<std::thread> threads;
+      for (int t = 0; t < kThreads; ++t) {
+        threads.emplace_back([&, t] {
+          const Stream own;
+          const Stream& stream = one_stream ? shared : own;
+          for (int i = 0; i < 20; ++i) {
+            if (!plan.run(problem_->args(tokens, stream, t * tokens)).ok()) ++failed;
+          }
+          if (!stream.wait().empty()) ++failed;
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      EXPECT_EQ(failed, 0);
+      EXPECT_EQ(problem_->y(kThreads * tokens), want);
+    });
+  }
+
   std::optional<Resident> problem_;
 };
 
@@ -100,34 +131,10 @@ TEST_P(Streams, ARunIsKernelsAlone) {
   });
 }
 
-TEST_P(Streams, EightThreadsWithAStreamEach) {
-  constexpr int kThreads = 8;
-  for_each_kernel([&](const Plan& plan, std::int64_t most) {
-    const std::int64_t tokens = most / kThreads;
-    std::vector<std::byte> want;
-    for (int t = 0; t < kThreads; ++t) {
-      const Stream stream;
-      expect_ok(plan.run(problem_->args(tokens, stream, t * tokens)));
-      EXPECT_EQ(stream.wait(), "");
-    }
-    want = problem_->y(kThreads * tokens);
-    problem_->poison_y();
-    std::atomic<int> failed{0};
-    std::vector<std::thread> threads;
-    for (int t = 0; t < kThreads; ++t) {
-      threads.emplace_back([&, t] {
-        const Stream stream;
-        for (int i = 0; i < 20; ++i) {
-          if (!plan.run(problem_->args(tokens, stream, t * tokens)).ok()) ++failed;
-        }
-        if (!stream.wait().empty()) ++failed;
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    EXPECT_EQ(failed, 0);
-    EXPECT_EQ(problem_->y(kThreads * tokens), want);
-  });
-}
+TEST_P(Streams, EightThreadsWithAStreamEach) { eight_threads(false); }
+
+// Their launches must not fall between each other's: all use the plan's one workspace of that stream.
+TEST_P(Streams, EightThreadsOnOneStream) { eight_threads(true); }
 
 // Changing shapes on one dirty workspace, queued without waiting.
 TEST_P(Streams, SoakOnOneWorkspace) {
