@@ -5,6 +5,15 @@ VENV=$ROOT/.venv
 STAMPS=$VENV/.stamps
 JOBS=${FUSEDMLP_JOBS:-$(nproc)}
 
+# The wheel and the tests' builds compile the same files the same way: the second finds the first's objects.
+use_ccache() {
+  command -v ccache >/dev/null || return 0
+  export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER:-ccache}
+  export CMAKE_CUDA_COMPILER_LAUNCHER=${CMAKE_CUDA_COMPILER_LAUNCHER:-ccache}
+  export CCACHE_DIR=${CCACHE_DIR:-$ROOT/build/ccache} CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ROOT}
+}
+use_ccache
+
 say() { printf '== %s\n' "$*"; }
 
 die() {

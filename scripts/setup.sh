@@ -73,6 +73,7 @@ install_wheel() {
 }
 
 install_packages
+use_ccache
 make_venv
 install_wheel
 say "setup: ready after ${SECONDS} s ($("$VENV/bin/fusedmlp" --version 2>/dev/null || echo 'fusedmlp'), .venv)"
