@@ -54,7 +54,9 @@ class _Group:
             if mode in ("eager", "fused"):
                 call()  # the call above packed weights and started threads; compiled modes are warm already
             calls[mode] = call
-        timings = measure(calls, repeats=job["repeats"], seconds_per_variant=job["seconds"], sample_seconds=job["burst"])
+        timings = measure(
+            calls, repeats=job["repeats"], seconds_per_variant=job["seconds"], sample_seconds=job["burst"]
+        )
         for mode, timing in timings.items():
             modes[mode].update(timing.to_dict())
         cell = {"tokens": tokens, "modes": modes, "kernel": self.explain(job["spec"], tokens)["chosen"]}

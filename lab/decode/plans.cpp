@@ -11,11 +11,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/numeric.h"
+#include "core/cost_model.h"
+#include "cuda/common/operands.h"
 #include "cuda/decode/plan.h"
 #include "fusedmlp/fusedmlp.h"
 
@@ -38,83 +39,55 @@ void require(const Status& status) {
   std::exit(1);
 }
 
-// Memory of random numbers, a repeating pattern.
-void* random_elements(std::int64_t elements) {
-  static const std::vector<std::byte> pattern = [] {
-    constexpr std::int64_t kPattern = 1 << 20;
-    std::vector<std::byte> values(kPattern * 2);
-    std::mt19937 engine(7);
-    std::normal_distribution<float> normal;
-    for (std::int64_t i = 0; i < kPattern; ++i) core::store(DType::bf16, values.data(), i, normal(engine) * 0.03f);
-    return values;
-  }();
-  const auto bytes = static_cast<std::size_t>(elements) * 2;
-  void* data = nullptr;
-  require(cudaMalloc(&data, bytes));
-  for (std::size_t at = 0; at < bytes; at += pattern.size()) {
-    require(cudaMemcpy(static_cast<std::byte*>(data) + at, pattern.data(), std::min(pattern.size(), bytes - at),
-                       cudaMemcpyHostToDevice));
-  }
-  return data;
+template <class T>
+T take(Result<T> result) {
+  require(result.status());
+  return std::move(result).value();
 }
-
-struct Layer {
-  void* gate = nullptr;
-  void* up = nullptr;
-  void* down = nullptr;
-};
 
 class Bench {
  public:
   explicit Bench(const MlpSpec& spec) : spec_(spec) {
-    const std::int64_t in = spec.d_in * spec.d_hidden, out = spec.d_hidden * spec.d_out;
-    const double bytes = 2.0 * static_cast<double>(in * (spec.gated ? 2 : 1) + out);
-    layers_.resize(static_cast<std::size_t>(std::ceil(kColdBytes / bytes)) + 1);
-    for (Layer& layer : layers_) {
-      if (spec.gated) layer.gate = random_elements(in);
-      layer.up = random_elements(in);
-      layer.down = random_elements(out);
+    const double copies = std::ceil(kColdBytes / core::weight_bytes(spec)) + 1;
+    while (static_cast<double>(weights_.size()) < copies) {
+      cuda::DeviceWeights own = take(cuda::DeviceWeights::allocate(spec));
+      require(weights_.empty() ? own.fill() : own.copy(weights_.front()));
+      weights_.push_back(std::move(own));
     }
-    x_ = random_elements(spec.d_in * kMostTokens);
-    y_ = random_elements(spec.d_out * kMostTokens);
-    hidden_ = random_elements(spec.d_hidden * kMostTokens);
-    require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    const auto rows = [&](std::int64_t width) {
+      return take(cuda::DeviceMemory::allocate(static_cast<std::size_t>(kMostTokens * width) * size_of(spec.dtype)));
+    };
+    x_ = rows(spec.d_in);
+    hidden_ = rows(spec.d_hidden);
+    y_ = rows(spec.d_out);
+    require(cuda::fill_normal(spec.dtype, x_.data(), kMostTokens * spec.d_in, 1));
     require(cudaEventCreate(&begin_));
     require(cudaEventCreate(&end_));
   }
-  ~Bench() {
-    for (const Layer& layer : layers_) {
-      for (void* data : {layer.gate, layer.up, layer.down}) static_cast<void>(cudaFree(data));
-    }
-    for (void* data : {x_, y_, hidden_}) static_cast<void>(cudaFree(data));
-  }
-  Bench(const Bench&) = delete;
-  Bench& operator=(const Bench&) = delete;
 
   double microseconds(const Pair& plan, std::int64_t tokens) const {
-    const int count = std::max(static_cast<int>(layers_.size()), 40);
+    const int count = std::max(static_cast<int>(weights_.size()), 40);
+    const cudaStream_t stream = stream_.get();
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t executable = nullptr;
-    require(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-    const auto h = static_cast<int>(spec_.d_hidden), in = static_cast<int>(spec_.d_in);
+    require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < count; ++i) {
-      const Layer& layer = layers_[static_cast<std::size_t>(i) % layers_.size()];
+      const MlpWeights& weights = weights_[static_cast<std::size_t>(i) % weights_.size()].views();
       Call call;
-      call.products.hidden = {x_, in, {layer.up, in, 1}, {layer.gate, in, 1}, {}, {}, hidden_, h, tokens, h, in};
-      call.products.out = {
-          hidden_, h, {layer.down, h, 1}, {}, {}, {}, y_, spec_.d_out, tokens, static_cast<int>(spec_.d_out), h};
+      call.products = cuda::two_gemms({spec_, weights, nullptr}, x_.data(), spec_.d_in, hidden_.data(),
+                                      spec_.d_hidden, y_.data(), spec_.d_out, tokens);
       call.activation = cuda::activation_args(spec_);
       call.plan = plan;
       call.overlaps_predecessor = true;
-      require(mlp_bf16(call, stream_));
+      require(mlp_bf16(call, stream));
     }
-    require(cudaStreamEndCapture(stream_, &graph));
+    require(cudaStreamEndCapture(stream, &graph));
     require(cudaGraphInstantiate(&executable, graph, 0));
     std::vector<double> samples;
     for (int i = 0; i < 8; ++i) {
-      require(cudaEventRecord(begin_, stream_));
-      require(cudaGraphLaunch(executable, stream_));
-      require(cudaEventRecord(end_, stream_));
+      require(cudaEventRecord(begin_, stream));
+      require(cudaGraphLaunch(executable, stream));
+      require(cudaEventRecord(end_, stream));
       require(cudaEventSynchronize(end_));
       float ms = 0;
       require(cudaEventElapsedTime(&ms, begin_, end_));
@@ -128,11 +101,9 @@ class Bench {
 
  private:
   MlpSpec spec_;
-  std::vector<Layer> layers_;
-  void* x_ = nullptr;
-  void* y_ = nullptr;
-  void* hidden_ = nullptr;
-  cudaStream_t stream_ = nullptr;
+  std::vector<cuda::DeviceWeights> weights_;
+  cuda::DeviceMemory x_, hidden_, y_;
+  cuda::OwnStream stream_ = take(cuda::OwnStream::create());
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
 };
 

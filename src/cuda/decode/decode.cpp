@@ -33,8 +33,6 @@ const Plan& plan_of(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& 
   return answer.plan;
 }
 
-std::int64_t hidden_stride(const MlpSpec& spec) { return spec.d_hidden; }
-
 std::string unsupported(const core::Query& query) {
   const MlpSpec& spec = query.spec;
   if (spec.dtype == DType::f32) return "bf16 and fp16 only";
@@ -48,7 +46,7 @@ std::string unsupported(const core::Query& query) {
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  return static_cast<std::size_t>(query.tokens * hidden_stride(query.spec)) * size_of(query.spec.dtype);
+  return static_cast<std::size_t>(query.tokens * query.spec.d_hidden) * size_of(query.spec.dtype);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
@@ -57,8 +55,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
   Call call;
-  call.products =
-      two_gemms(problem, args.x, args.ldx, args.workspace, hidden_stride(spec), args.y, args.ldy, args.tokens);
+  call.products = two_gemms(problem, args.x, args.ldx, args.workspace, spec.d_hidden, args.y, args.ldy, args.tokens);
   call.activation = activation_args(spec);
   call.plan = plan_of(spec, args.tokens, device);
   call.overlaps_predecessor = waits_for_predecessor(device);

@@ -170,7 +170,7 @@ __device__ __forceinline__ void load_step(const Args& args, W& weights, int step
   if (step == 0 && leads) ptx::grid_dependency_wait();
 }
 
-// Nobody waits for these loads before the epilogue.
+// To shared memory, for the epilogue; asked for only once the products are summed.
 template <class T, class W>
 __device__ __forceinline__ Shared load_biases(const Args& args, float* shared, int pitch) {
   const Shared at{shared, shared + W::kMatrices * W::block_rows(), W::block_rows(), pitch};
