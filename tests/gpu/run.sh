@@ -71,11 +71,16 @@ stage_sanitizers() {
       "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$OUT/$tool.log" 2>&1 &
     pids+=($!)
   done
-  # Rings that wrap, with tiles for every warpgroup: more tokens than the numerics have.
-  timeout 400 compute-sanitizer --tool racecheck --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
-    --gtest_filter=NarrowSeams.WrappedRings >"$OUT/racecheck_rings.log" 2>&1 &
-  pids+=($!)
-  tools+=(racecheck_rings)
+  # Every kernel of cuda.decode; rings of cuda.narrow that wrap, with tiles for every warpgroup, which the numerics
+  # have too few tokens for.
+  for tool in memcheck racecheck synccheck initcheck; do
+    local filter='Decode.EveryFormIsExact'
+    [[ $tool == racecheck ]] && filter+=':NarrowSeams.WrappedRings'
+    timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
+      --gtest_filter="$filter" >"$OUT/${tool}_gpu_tests.log" 2>&1 &
+    pids+=($!)
+    tools+=("${tool}_gpu_tests")
+  done
   for i in "${!tools[@]}"; do
     local rc=0
     wait "${pids[$i]}" || rc=$?

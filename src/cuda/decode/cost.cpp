@@ -12,38 +12,81 @@ namespace {
 
 int divide_up(std::int64_t value, std::int64_t unit) { return static_cast<int>((value + unit - 1) / unit); }
 
-constexpr std::size_t kMostShared = 48u << 10;  // what a launch may have without asking
 constexpr int kSmThreads = 2048;
 constexpr int kSmBlocks = 32;
 
-// Microseconds, fitted to a thousand pairs of plans on an H200, tests/data/gpu/decode_plans.txt (mean error 3 % for
-// one token, 5 % for more), which tests/gpu/decode_test.cpp holds them to. What each counts is in microseconds()
-// below.
+// Microseconds, fitted by lab/decode/fit.py to 1725 pairs of plans on an H200, tests/data/gpu/decode_plans.txt (mean
+// error 3 % for one token, 5 % for more), which tests/gpu/decode_test.cpp holds them to. What each counts is in
+// microseconds() below.
 struct Costs {
-  double input = 0, busy = 0, products = 0, step = 0, rest = 0, output = 0, uneven = 0;
+  double input = 0, busy = 0, products = 0, step = 0, rest = 0, once = 0, output = 0, uneven = 0;
   double wave = 0, alone = 0, idle = 0, group = 0, load = 0, footprint = 0;
 };
-constexpr Costs kUp[] = {{.input = 0.0258,
-                          .products = 0.00253,
-                          .step = 0.436,
-                          .output = 6.68,
-                          .wave = 0.0233,
-                          .alone = 7.22,
-                          .footprint = 1.42},
-                         {.input = 0.0156,
-                          .busy = 0.01035,
-                          .products = 0.00587,
-                          .step = 0.351,
-                          .output = 0.298,
-                          .wave = 0.892,
-                          .group = 0.175}};
+enum Kind { kLanes, kTensor, kStaged };
+constexpr Kind kind_of(const ProductPlan& plan) {
+  const Form& form = kForms[plan.form];
+  return form.staged ? kStaged : form.tensor ? kTensor : kLanes;
+}
+constexpr Costs kUp[] = {{.input = 0.0346,
+                          .busy = 0.000714,
+                          .products = 0.00447,
+                          .step = 0.447,
+                          .rest = 0.162,
+                          .once = 0.0818,
+                          .output = 0.363,
+                          .wave = 0.0311,
+                          .alone = 0.662,
+                          .group = 0.0239,
+                          .load = 0.109,
+                          .footprint = 2.2},
+                         {.input = 0.00592,
+                          .products = 0.00437,
+                          .step = 0.468,
+                          .rest = 0.0445,
+                          .output = 0.285,
+                          .uneven = 0.0625,
+                          .wave = 1.12,
+                          .alone = 0.566,
+                          .group = 0.274,
+                          .load = 0.0178,
+                          .footprint = 1.61},
+                         {.products = 0.00309,
+                          .step = 0.363,
+                          .rest = 0.0374,
+                          .output = 0.364,
+                          .uneven = 0.055,
+                          .wave = 0.757,
+                          .alone = 1.1,
+                          .load = 0.0183,
+                          .footprint = 1.04}};
 constexpr Costs kDown[] = {
-    {.input = 0.006, .step = 0.470, .rest = 1.5, .output = 2.21, .alone = 1.39, .idle = 1.75},
-    {.input = 0.006, .products = 0.00248, .step = 1.142, .output = 0.166, .uneven = 0.130, .load = 0.0189}};
-constexpr double kStart[] = {1.50, 1.44};        // of both launches
-constexpr double kMegabyte[] = {0.158, 0.0973};  // of all weights
+    {.input = 0.00897,
+     .step = 0.241,
+     .rest = 0.765,
+     .once = 0.0296,
+     .wave = 0.386,
+     .alone = 0.588,
+     .idle = 0.744,
+     .load = 0.0142},
+    {.input = 0.0102,
+     .products = 0.00101,
+     .step = 0.812,
+     .rest = 0.695,
+     .output = 0.24,
+     .alone = 3.13,
+     .load = 0.0108,
+     .footprint = 1.72},
+    {.busy = 0.00343, .products = 0.000508, .step = 0.616, .output = 0.233, .idle = 0.461, .footprint = 1.65}};
+constexpr double kStart[] = {0, 0.477};         // of both launches: one token, more
+constexpr double kMegabyte[] = {0.112, 0.153};  // of all weights
+constexpr double kNotDrawn[] = {0.393, 0.438};  // small first weights, see below, that are not drawn into L2
 constexpr double kFittedBandwidth = 4.46e12;
 constexpr double kSmallBytes = 2e6;  // of a weight matrix: loads beyond the end of k matter less
+
+// First weights up to this are drawn into L2 while the kernels ahead still run, -1 to -14 % for 4 to 9 MB; 33 MB take
+// 1 to 18 % longer, 67 MB and more 2 to 20 %. Where blocks come in more waves than two, they are drawn too late.
+constexpr double kMostPrefetched = 12e6;
+constexpr double kMostPrefetchedWaves = 2;
 
 // Blocks of a launch that an SM holds at once.
 int resident_blocks(const ProductPlan& plan, std::int64_t tokens) {
@@ -51,8 +94,12 @@ int resident_blocks(const ProductPlan& plan, std::int64_t tokens) {
   return std::clamp(std::min(kSmRegisters / (plan.threads() * registers), kSmThreads / plan.threads()), 1, kSmBlocks);
 }
 
-double waves_of(const ProductPlan& plan, std::int64_t tokens, const DeviceInfo& device) {
-  return static_cast<double>(plan.blocks) / device.cores / resident_blocks(plan, tokens);
+// Whether the first weights are worth drawing into L2 early.
+bool draws(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device) {
+  const double waves = static_cast<double>(up.blocks) / device.cores / resident_blocks(up, tokens);
+  const double bytes = static_cast<double>(spec.d_in * spec.d_hidden * (spec.gated ? 2 : 1)) *
+                       static_cast<double>(size_of(spec.dtype));
+  return bytes <= kMostPrefetched && waves <= kMostPrefetchedWaves;
 }
 
 double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens, const ProductPlan& plan,
@@ -71,10 +118,12 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
          costs.products * per_sm * plan.splits * plan.groups * plan.steps * form.chunks * form.jobs * matrices *
              tiles +
          costs.step * plan.steps + costs.rest * (plan.whole ? 0 : 1) +
+         // Without steps a block's warps read and end together; the other blocks of the SM bridge that.
+         costs.once * (plan.whole && waves > 1 ? 2e-6 * matrices * shape.n * shape.k / resident : 0.0) +
          costs.output * plan.rows() * count / plan.threads() +
          costs.uneven * slack * 2e-6 * matrices * shape.n * shape.k +
-         costs.wave * std::min(full_waves - 1, 3.0) +                           // 3: from then on they overlap
-         costs.alone * (resident == 1 ? (full_waves - 1) / full_waves : 0.0) +  // nobody reads while a block ends
+         costs.wave * std::min(full_waves - 1, 3.0) +            // 3: from then on they overlap
+         costs.alone * (resident == 1 ? full_waves - 1 : 0.0) +  // nobody reads while a block ends
          costs.idle * std::max(0.0, 1 - per_sm) + costs.group * (plan.groups - 1) +
          costs.load * form.chunks * form.jobs * matrices +
          costs.footprint * most_per_sm * plan.threads() * registers_of(plan.form, divide_up(tokens, 16), plan.whole) /
@@ -99,7 +148,7 @@ ProductPlan fastest(const Costs* costs, const Shape& shape, std::int64_t tokens,
       for (int groups = 1; splits * groups * 32 <= kMostThreads; ++groups) {
         const std::optional<ProductPlan> plan = make_product(shape, tokens, form, splits, groups);
         if (!plan || !(any || like_fitted(shape, *plan))) continue;
-        const double time = microseconds(costs[kForms[form].tensor], shape, tokens, *plan, device);
+        const double time = microseconds(costs[kind_of(*plan)], shape, tokens, *plan, device);
         if (best.blocks == 0 || time < least) {
           best = *plan;
           least = time;
@@ -116,6 +165,7 @@ ProductPlan fastest(const Costs* costs, const Shape& shape, std::int64_t tokens,
 std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups) {
   const Form& kernel = kForms[form];
   if (kernel.tensor != (tokens > 1) || kernel.gated != shape.gated) return std::nullopt;
+  if (kernel.staged && groups > 1) return std::nullopt;
   ProductPlan plan;
   plan.form = form;
   plan.splits = splits;
@@ -130,18 +180,20 @@ std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens,
   }
   plan.blocks = divide_up(shape.n, plan.rows());
   const int matrices = shape.gated ? 2 : 1, pitch = kernel.tensor ? tiles * 16 + 1 : 1;
-  plan.shared_bytes = sizeof(float) * static_cast<std::size_t>(matrices * plan.rows() * (1 + splits * pitch));
-  if (plan.shared_bytes > kMostShared) return std::nullopt;
+  const int biases = round_up(matrices * plan.rows(), kLineFloats);
+  const int of_split = kernel.staged ? staged_floats(form, tiles) : matrices * plan.rows() * pitch;
+  plan.shared_bytes = sizeof(float) * static_cast<std::size_t>(biases + splits * of_split);
+  if (plan.shared_bytes > (kernel.staged ? kMostStagedShared : kMostShared)) return std::nullopt;
   return plan;
 }
 
-double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
-                         const DeviceInfo& device) {
+double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device) {
   const bool tensor = tokens > 1;
   const double bytes = core::weight_bytes(spec);
   const double time = kStart[tensor] + kMegabyte[tensor] * bytes * 1e-6 +
-                      microseconds(kUp[tensor], up_shape(spec), tokens, up, device) +
-                      microseconds(kDown[tensor], down_shape(spec), tokens, down, device);
+                      microseconds(kUp[kind_of(plan.up)], up_shape(spec), tokens, plan.up, device) +
+                      microseconds(kDown[kind_of(plan.down)], down_shape(spec), tokens, plan.down, device) +
+                      (draws(spec, tokens, plan.up, device) && !plan.prefetches ? kNotDrawn[tensor] : 0.0);
   return time * 1e-6 + bytes / device.memory_bandwidth - bytes / kFittedBandwidth;
 }
 
@@ -149,8 +201,8 @@ Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) 
   Plan plan;
   plan.up = fastest(kUp, up_shape(spec), tokens, device);
   plan.down = fastest(kDown, down_shape(spec), tokens, device);
-  plan.prefetches = waves_of(plan.up, tokens, device) <= 1;
-  plan.seconds = predicted_seconds(spec, tokens, plan.up, plan.down, device);
+  plan.prefetches = draws(spec, tokens, plan.up, device);
+  plan.seconds = predicted_seconds(spec, tokens, plan, device);
   return plan;
 }
 

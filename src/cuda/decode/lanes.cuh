@@ -58,12 +58,14 @@ __global__ void __maxnreg__(registers_of(kForm, 1, kWhole)) lanes_kernel(const _
   constexpr int kSums = W::kJobs * W::kMatrices;
   constexpr int kPadded = kSums <= 2 ? 2 : kSums <= 4 ? 4 : 8;
   static_assert(kSums <= 8);
-  extern __shared__ float shared[];
+  extern __shared__ __align__(128) float shared[];
   W weights(args);
+  Biases<T, W> biases;
+  begin(args, weights, biases);
   float2 sums[kSums] = {};
+  const int steps = kWhole ? 1 : args.steps;
 #pragma unroll 1
-  for (int step = 0; step < (kWhole ? 1 : args.steps); ++step) {
-    load_step<T>(args, weights, step);
+  for (int step = 0; step < steps; ++step) {
     uint4 x[W::kChunks];
 #pragma unroll
     for (int c = 0; c < W::kChunks; ++c) {
@@ -71,14 +73,16 @@ __global__ void __maxnreg__(registers_of(kForm, 1, kWhole)) lanes_kernel(const _
       x[c] = load_input<!kWhole>(static_cast<const T*>(args.a) + k, weights.has(k));
     }
 #pragma unroll
-    for (int i = 0; i < kSums; ++i) {
+    for (int c = 0; c < W::kChunks; ++c) {
 #pragma unroll
-      for (int c = 0; c < W::kChunks; ++c) {
+      for (int i = 0; i < kSums; ++i) {
         multiply_add<T>(x[c], weights.w[i / W::kMatrices][i % W::kMatrices][c], sums[i]);
       }
+      if constexpr (!kWhole) weights.load(step + 1, c, step + 1 < steps);
     }
   }
-  const Shared at = load_biases<T, W>(args, shared, 1);
+  const Shared at = shared_parts<W>(shared, 1);
+  biases.store(at);
   float own[kPadded] = {};
 #pragma unroll
   for (int i = 0; i < kSums; ++i) own[i] = sums[i].x + sums[i].y;
@@ -86,7 +90,7 @@ __global__ void __maxnreg__(registers_of(kForm, 1, kWhole)) lanes_kernel(const _
   const float sum = reduce(own, lane);
   constexpr int kLanes = 32 / kPadded;
   if (const int i = lane / kLanes; lane % kLanes == 0 && i < kSums) {
-    *at.template sum<W::kMatrices>(W::part(), i % W::kMatrices, W::job_row(i / W::kMatrices)) = sum;
+    *at.sum(W::part(), i % W::kMatrices, W::job_row(i / W::kMatrices)) = sum;
   }
   finish<T, W>(args, at);
 }

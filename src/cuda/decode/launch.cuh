@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cuda/decode/lanes.cuh"
+#include "cuda/decode/staged.cuh"
 #include "cuda/decode/tensor.cuh"
 
 namespace fusedmlp::cuda::decode {
@@ -12,6 +13,12 @@ template <class T, int kForm, bool kWhole>
 Status launch_form(const Launch& how, const Args& args) {
   if constexpr (!kForms[kForm].tensor) {
     return launch<lanes_kernel<T, kForm, kWhole>>(kName, how, 0, args);
+  } else if constexpr (kForms[kForm].staged) {
+    if (args.m <= 16) {
+      return launch<staged_kernel<T, kForm, kWhole, 1>>(kName, how, kMostStagedShared, args);
+    } else {
+      return launch<staged_kernel<T, kForm, kWhole, 2>>(kName, how, kMostStagedShared, args);
+    }
   } else if (args.m <= 16) {
     return launch<tensor_kernel<T, kForm, kWhole, 1>>(kName, how, 0, args);
   } else {

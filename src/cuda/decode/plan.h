@@ -1,9 +1,10 @@
 // Few tokens in two overlapped launches, one a product: how a product is divided, and what is asked of a launch.
 //
-// A warp asks for all of the weights of a step before it uses the first, into registers: that, and several blocks an
-// SM, keeps memory busy. `jobs` groups of weight rows go to a warp, which reads `chunks` pieces of k of each in a
-// step; `splits` warps of a block share the rows and divide k. One token is multiplied on the fp32 lanes (a group is
-// one row, a piece 256 elements), more on the tensor cores (8 rows, 32 elements).
+// A warp asks for the weights of a whole step before it uses the first, into registers, and for the next step's as it
+// uses them up: that, and several blocks an SM, keeps memory busy. `jobs` groups of weight rows go to a warp, which
+// reads `chunks` pieces of k of each in a step; `splits` warps of a block share the rows and divide k. One token is
+// multiplied on the fp32 lanes (a group is one row, a piece 256 elements), more on the tensor cores (8 rows, 32
+// elements), with inputs straight from L2 or staged in shared memory.
 #pragma once
 
 #include <cstddef>
@@ -31,23 +32,41 @@ struct Form {
   int chunks;
   int jobs;
   int registers;
+  bool staged = false;  // inputs through shared memory
 
   constexpr int rows() const { return tensor ? 8 : 1; }      // of a job
   constexpr int piece() const { return tensor ? 32 : 256; }  // elements of a chunk
+  constexpr int matrices() const { return gated ? 2 : 1; }
 };
 inline constexpr Form kForms[] = {
-    {false, true, 3, 2, 80},  {false, true, 4, 2, 96},   {false, false, 3, 2, 72}, {false, false, 3, 3, 80},
-    {false, false, 4, 4, 96}, {false, false, 8, 2, 120}, {true, true, 4, 1, 88},   {true, true, 8, 1, 120},
-    {true, true, 6, 2, 160},  {true, true, 8, 2, 208},   {true, false, 6, 2, 104}, {true, false, 4, 4, 128},
-    {true, false, 8, 2, 128}, {true, false, 12, 2, 176}, {true, false, 8, 4, 208},
+    {false, true, 3, 2, 80},       {false, true, 4, 2, 96},        {false, false, 3, 2, 72},
+    {false, false, 3, 3, 80},      {false, false, 4, 4, 96},       {true, true, 4, 1, 88},
+    {true, true, 8, 1, 120},       {true, false, 6, 2, 104},       {true, false, 4, 4, 128},
+    {true, false, 8, 2, 128},      {true, false, 12, 2, 176},      {true, true, 2, 2, 112, true},
+    {true, true, 4, 2, 144, true}, {true, false, 2, 4, 112, true}, {true, false, 4, 4, 144, true},
 };
 inline constexpr int kMostRegisters = 248;
+inline constexpr int kUnitK = 64;       // of staged inputs
+inline constexpr int kLineFloats = 32;  // of 128 bytes
+constexpr int round_up(int value, int unit) { return (value + unit - 1) / unit * unit; }
 
 // The second 16 tokens' sums and inputs want registers too, and so do steps.
-constexpr int registers_of(int form, int token_tiles, bool whole) {
-  const int wanted = kForms[form].registers + (token_tiles > 1 ? 40 : 0) + (whole ? 0 : 16);
+constexpr int registers_of(int index, int token_tiles, bool whole) {
+  const Form& form = kForms[index];
+  const int tile = form.staged ? 16 : 40, steps = form.staged ? 8 : 16;
+  const int wanted = form.registers + (token_tiles - 1) * tile + (whole ? 0 : steps);
   return wanted < kMostRegisters ? wanted : kMostRegisters;
 }
+// Shared floats of a warp that first hold its inputs and then its sums.
+constexpr int staged_floats(int form, int token_tiles) {
+  const Form& f = kForms[form];
+  const int inputs = f.chunks / 2 * token_tiles * 16 * kUnitK / 2;
+  const int sums = round_up(f.matrices() * f.jobs * 8 * (token_tiles * 16 + 1), kLineFloats);
+  return inputs > sums ? inputs : sums;
+}
+// Dynamic shared memory of a block.
+inline constexpr std::size_t kMostShared = 48u << 10;        // needs no asking
+inline constexpr std::size_t kMostStagedShared = 99u << 10;  // what every GPU from compute capability 8.0 on has
 inline constexpr int kMostThreads = 512;
 inline constexpr int kMostBlockRows = 128;
 
@@ -94,9 +113,8 @@ inline Shape down_shape(const MlpSpec& spec) {
 
 // A product with this form, splits and groups; empty where it does not fit.
 std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups);
-// Predicted time of an MLP by these products.
-double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
-                         const DeviceInfo& device);
+// Predicted time of an MLP by these products, whatever `plan.seconds` says.
+double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device);
 // The plan that is predicted to be fastest.
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
 

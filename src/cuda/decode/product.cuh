@@ -1,6 +1,8 @@
 // What both kernels of cuda.decode share: arguments, loads, the order of waiting and loading, and the epilogue.
 #pragma once
 
+#include <cstring>
+
 #include "cuda/common/activations.cuh"
 #include "cuda/common/launch.h"
 #include "cuda/common/numeric.cuh"
@@ -104,14 +106,14 @@ struct Weights {
   __device__ __forceinline__ int k(int step, int chunk) const { return k_ + (step * kChunks + chunk) * kPiece; }
   __device__ __forceinline__ bool has(int k) const { return kWhole || k < size_; }
 
-  __device__ __forceinline__ void load(int step) {
+  // One chunk's weights of a step; zeros where there is no such step.
+  __device__ __forceinline__ void load(int step, int chunk, bool there = true) {
 #pragma unroll
     for (int j = 0; j < kJobs; ++j) {
 #pragma unroll
       for (int r = 0; r < kMatrices; ++r) {
         const T* from = from_[j][r] + step * (kChunks * kPiece);
-#pragma unroll
-        for (int c = 0; c < kChunks; ++c) w[j][r][c] = load_weights<!kWhole>(from + c * kPiece, has(k(step, c)));
+        w[j][r][chunk] = load_weights<!kWhole>(from + chunk * kPiece, there && has(k(step, chunk)));
       }
     }
   }
@@ -123,15 +125,15 @@ struct Weights {
   int size_, k_;
 };
 
-// The dynamic shared memory: biases [matrix][row], then sums [split][matrix][row][pitch] of tokens.
+// The dynamic shared memory: biases [matrix][row], then, from a line of 128 bytes on, sums
+// [split][matrix][row][pitch] of tokens.
 struct Shared {
   float* biases;
   float* sums;
-  int rows, pitch;
+  int rows, pitch, split_step;
 
-  template <int kMatrices>
   __device__ __forceinline__ float* sum(int split, int matrix, int row) const {
-    return sums + ((split * kMatrices + matrix) * rows + row) * pitch;
+    return sums + split * split_step + (matrix * rows + row) * pitch;
   }
 };
 
@@ -153,36 +155,59 @@ __device__ __forceinline__ void prefetch_rows(const Args& args) {
   }
 }
 
+// Biases of the block's rows, one of each matrix a thread: there are at least as many threads as rows. They are asked
+// for beside the weights, for their first read is from memory too, and used at the end.
+template <class T, class W>
+struct Biases {
+  __device__ __forceinline__ void load(const Args& args) {
+    const int row = min(W::block_row() + min(thread_index(), W::block_rows() - 1), args.n - 1);
+#pragma unroll
+    for (int r = 0; r < W::kMatrices; ++r) {
+      const Bias& bias = W::kMatrices == 2 && r == 0 ? args.gate_bias : args.bias;
+      own[r] =
+          bias.data == nullptr ? std::uint16_t{0} : static_cast<const std::uint16_t*>(bias.data)[row * bias.stride];
+    }
+  }
+  __device__ __forceinline__ void store(const Shared& at) const {
+    if (thread_index() >= W::block_rows()) return;
+#pragma unroll
+    for (int r = 0; r < W::kMatrices; ++r) {
+      T value;
+      static_assert(sizeof value == sizeof own[r]);
+      std::memcpy(&value, &own[r], sizeof value);
+      at.biases[r * at.rows + thread_index()] = to_float(value);
+    }
+  }
+
+  std::uint16_t own[W::kMatrices];
+};
+
 // Waits as args.order says, with the weights of the first step on their way as early as that allows.
 template <class T, class W>
-__device__ __forceinline__ void load_step(const Args& args, W& weights, int step) {
+__device__ __forceinline__ void begin(const Args& args, W& weights, Biases<T, W>& biases) {
   const bool leads = args.order == Order::leads;
-  if (step == 0) {
-    if (leads) {
-      ptx::grid_dependency_launch();
-    } else {
-      if (args.order == Order::prefetches) prefetch_rows<T, W>(args);
-      ptx::grid_dependency_wait();
-      ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
-    }
+  if (leads) {
+    ptx::grid_dependency_launch();
+  } else {
+    if (args.order == Order::prefetches) prefetch_rows<T, W>(args);
+    ptx::grid_dependency_wait();
+    ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
   }
-  weights.load(step);
-  if (step == 0 && leads) ptx::grid_dependency_wait();
+#pragma unroll
+  for (int c = 0; c < W::kChunks; ++c) weights.load(0, c);
+  biases.load(args);
+  if (leads) ptx::grid_dependency_wait();
 }
 
-// To shared memory, for the epilogue; asked for only once the products are summed.
-template <class T, class W>
-__device__ __forceinline__ Shared load_biases(const Args& args, float* shared, int pitch) {
-  const Shared at{shared, shared + W::kMatrices * W::block_rows(), W::block_rows(), pitch};
-#pragma unroll
-  for (int r = 0; r < W::kMatrices; ++r) {
-    const Bias& bias = W::kMatrices == 2 && r == 0 ? args.gate_bias : args.bias;
-    if (bias.data == nullptr) continue;
-    for (int row = thread_index(); row < at.rows; row += thread_count()) {
-      if (W::block_row() + row < args.n) at.biases[r * at.rows + row] = bias_at<T>(bias, W::block_row() + row);
-    }
-  }
-  return at;
+// split_step: floats between the sums of two splits.
+template <class W>
+__device__ __forceinline__ Shared shared_parts(float* shared, int pitch, int split_step) {
+  return {shared, shared + (W::kMatrices * W::block_rows() + kLineFloats - 1) / kLineFloats * kLineFloats,
+          W::block_rows(), pitch, split_step};
+}
+template <class W>
+__device__ __forceinline__ Shared shared_parts(float* shared, int pitch) {
+  return shared_parts<W>(shared, pitch, W::kMatrices * W::block_rows() * pitch);
 }
 
 // Outputs of the block's rows from the sums; all of its threads.
@@ -198,12 +223,11 @@ __device__ __forceinline__ void finish(const Args& args, const Shared& at) {
     float sum[kMatrices];
 #pragma unroll
     for (int r = 0; r < kMatrices; ++r) {
-      const Bias& bias = kMatrices == 2 && r == 0 ? args.gate_bias : args.bias;
-      sum[r] = bias.data == nullptr ? 0.0f : at.biases[r * at.rows + row];
+      sum[r] = at.biases[r * at.rows + row];
     }
-    const float* from = at.template sum<kMatrices>(0, 0, row) + token;
+    const float* from = at.sum(0, 0, row) + token;
 #pragma unroll 4
-    for (int s = 0; s < splits; ++s, from += kMatrices * matrix_step) {
+    for (int s = 0; s < splits; ++s, from += at.split_step) {
 #pragma unroll
       for (int r = 0; r < kMatrices; ++r) sum[r] += from[r * matrix_step];
     }

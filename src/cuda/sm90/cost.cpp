@@ -57,7 +57,8 @@ double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device
                               kWriteCost * static_cast<double>(p.m * p.n));
   const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent);
   const auto empty = static_cast<double>(divide_up(p.m, tile.m) * tile.m - p.m);
-  return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds + core::kKernelRampSeconds;
+  return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds +
+         core::kKernelRampSeconds;
 }
 
 }  // namespace
