@@ -5,20 +5,17 @@ Usage: fit.py PLANS      prints the costs and how far predictions are from the m
 
 from __future__ import annotations
 
-import collections
 import math
 import re
 import sys
 from pathlib import Path
 
-import numpy as np
-from scipy.optimize import nnls
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from plan_fit import Row, fit  # noqa: E402
 
 PLAN_H = Path(__file__).resolve().parents[2] / "src/cuda/decode/plan.h"
 PREFETCHED_MEGABYTES = 12
 SMS, REGISTERS, THREADS, BLOCKS = 132, 65536, 2048, 32
-# Of a launch, in the order of struct Costs.
-FEATURES = "input busy products step rest once output uneven wave alone idle group load footprint".split()
 
 
 def forms() -> list[tuple[bool, bool, int, int, int, bool]]:
@@ -70,7 +67,7 @@ def features(gated: bool, n: int, k: int, tokens: int, form: int, splits: int, g
 
 
 def main() -> None:
-    sets: dict[str, list] = {"lanes": [], "tensor": []}
+    sets: dict[str, list[Row]] = {"lanes": [], "tensor": []}
     for line in Path(sys.argv[1]).read_text().splitlines():
         p = line.split()
         spec = re.match(r"(\w+):(\d+)x(\d+)", p[0])
@@ -78,37 +75,13 @@ def main() -> None:
         up, down = tuple(map(int, p[3:6])), tuple(map(int, p[7:10]))
         # cost.cpp draws small weights into L2 early; plans timed without that are that much slower.
         small = 2e-6 * d_in * d_hidden * (2 if gated else 1) <= PREFETCHED_MEGABYTES
-        row = {"not drawn": float(small and p[11] == "0"), "start": 1.0, "megabyte": 2e-6 * d_in * d_hidden * (3 if gated else 2)}
+        row = {"notdrawn": float(small and p[11] == "0"), "start": 1.0, "megabyte": 2e-6 * d_in * d_hidden * (3 if gated else 2)}
         for side, shape, plan in (("up", (gated, d_hidden, d_in), up), ("down", (False, d_in, d_hidden), down)):
             for name, value in features(*shape, tokens, *plan).items():
                 row[f"{side} {kind(plan[0])} {name}"] = value
-        sets["tensor" if tokens > 1 else "lanes"].append(((p[0], tokens), float(p[-1]), row, (up, down)))
+        sets["tensor" if tokens > 1 else "lanes"].append(Row((p[0], tokens), float(p[-1]), row, (up, down)))
     for name, rows in sets.items():
-        names = sorted({key for _, _, row, _ in rows for key in row})
-        table = np.array([[row.get(key, 0.0) for key in names] for _, _, row, _ in rows])
-        seconds = np.array([us for _, us, _, _ in rows])
-        # The faster a plan is among its own, the more it matters.
-        best: dict = collections.defaultdict(lambda: 1e9)
-        for key, us, _, _ in rows:
-            best[key] = min(best[key], us)
-        count = collections.Counter(key for key, *_ in rows)
-        weight = np.array([(best[key] / us) ** 4 / count[key] ** 0.5 for key, us, _, _ in rows])
-        costs, _ = nnls(table / seconds[:, None] * weight[:, None], weight)
-        found = {key: f"{c:.3g}" for key, c in zip(names, costs) if c > 1e-6}
-        print(name, {key: found.pop(key, "0") for key in ("start", "megabyte", "not drawn")})
-        for side, of in (("up", "lanes"), ("up", "tensor"), ("up", "staged"), ("down", "lanes"), ("down", "tensor"), ("down", "staged")):
-            own = {key.split()[-1]: c for key, c in found.items() if key.startswith(f"{side} {of} ")}
-            if own:
-                print(f"  {side} {of} {{" + ", ".join(f".{f} = {own[f]}" for f in FEATURES if f in own) + "}")
-        predicted = table @ costs
-        error = np.abs(predicted / seconds - 1)
-        print(f"{name}: {len(rows)} plans, error {error.mean():.3f} in the mean, {np.quantile(error, 0.9):.3f} at most of nine in ten")
-        groups = collections.defaultdict(list)
-        for (key, us, _, plan), p in zip(rows, predicted):
-            groups[key].append((p, us, plan))
-        for key, all_ in groups.items():
-            chosen, fastest = min(all_), min(all_, key=lambda one: one[1])
-            print(f"  {key[0]} {key[1]}: {chosen[1]:.2f} us chosen, {fastest[1]:.2f} best, x{chosen[1] / fastest[1]:.3f}, predicted {chosen[0]:.2f}", chosen[2], fastest[2])
+        fit(name, rows)
 
 
 if __name__ == "__main__":

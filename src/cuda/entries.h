@@ -7,6 +7,7 @@ namespace fusedmlp::cuda {
 
 core::KernelEntry prefill_kernel();
 core::KernelEntry decode_kernel();
+core::KernelEntry cluster_kernel();
 core::KernelEntry narrow_hopper_kernel();
 core::KernelEntry narrow_kernel();
 core::KernelEntry portable_kernel();

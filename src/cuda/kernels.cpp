@@ -6,7 +6,7 @@ namespace fusedmlp::core {
 
 std::span<const KernelEntry> cuda_kernels() {
   static const KernelEntry table[] = {
-      cuda::prefill_kernel(), cuda::decode_kernel(),   cuda::narrow_hopper_kernel(),
+      cuda::prefill_kernel(), cuda::decode_kernel(),   cuda::cluster_kernel(), cuda::narrow_hopper_kernel(),
       cuda::narrow_kernel(),  cuda::portable_kernel(), cuda::layers_kernel(),
   };
   return table;

@@ -2,11 +2,8 @@
 // can run beside them.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <fstream>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +16,7 @@
 #include "gpu/cards.h"
 #include "gpu/device_memory.h"
 #include "gpu/guarded_run.h"
+#include "gpu/measured_plans.h"
 #include "gpu/resident.h"
 
 namespace fusedmlp::test {
@@ -114,11 +112,8 @@ TEST(DecodePlans, CoverEverythingAndFit) {
 // Pairs of products as lab/decode/plans.cpp timed them on an H200: predictions are near, and the pair predicted to be
 // the fastest is nearly that.
 TEST(DecodePlans, AreChosenAsMeasured) {
-  struct Measured {
-    double seconds, predicted;
-  };
   const DeviceInfo device = h200();
-  std::map<std::pair<std::string, std::int64_t>, std::vector<Measured>> groups;
+  MeasuredPlans plans;
   std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/decode_plans.txt");
   ASSERT_TRUE(file) << "tests/data/gpu/decode_plans.txt";
   std::string text, word;
@@ -137,25 +132,9 @@ TEST(DecodePlans, AreChosenAsMeasured) {
     double us = 0;
     file >> word >> prefetches >> us;
     ASSERT_TRUE(file) << "a line ends early";
-    groups[{text, tokens}].push_back(
-        {us * 1e-6, predicted_seconds(spec, tokens, {up, down, prefetches != 0, 0}, device)});
+    plans.add(text, tokens, us * 1e-6, predicted_seconds(spec, tokens, {up, down, prefetches != 0, 0}, device));
   }
-  EXPECT_EQ(groups.size(), 28u);
-  double error = 0, lost = 0;
-  int count = 0;
-  for (const auto& [key, all] : groups) {
-    Measured chosen = all.front(), best = all.front();
-    for (const Measured& one : all) {
-      error += std::abs(one.predicted / one.seconds - 1);
-      ++count;
-      if (one.predicted < chosen.predicted) chosen = one;
-      if (one.seconds < best.seconds) best = one;
-    }
-    EXPECT_LT(chosen.seconds / best.seconds, 1.06) << key.first << " at " << key.second;
-    lost += chosen.seconds / best.seconds - 1;
-  }
-  EXPECT_LT(error / count, 0.07);
-  EXPECT_LT(lost / static_cast<double>(groups.size()), 0.025);
+  plans.expect(28, 0.06, 0.025, 0.07);
 }
 
 // The epilogue's division is exact for every number that it is given.

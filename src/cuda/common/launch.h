@@ -17,6 +17,7 @@ namespace fusedmlp::cuda {
 struct Launch {
   dim3 grid;
   dim3 block;
+  unsigned cluster = 1;          // blocks of a cluster, along x
   std::size_t shared_bytes = 0;  // dynamic
   cudaStream_t stream = nullptr;
   // Programmatic dependent launch: the kernel may start before its predecessor on the stream has finished, and
@@ -57,7 +58,7 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
       return status;
     }
   }
-  cudaLaunchAttribute attributes[1];
+  cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config{};
   config.gridDim = how.grid;
   config.blockDim = how.block;
@@ -67,6 +68,10 @@ Status launch(const char* name, const Launch& how, std::size_t most_shared, cons
   if (how.overlaps_predecessor) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (how.cluster > 1) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs++].val.clusterDim = {how.cluster, 1, 1};
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kKernel, params...);
   if (error == cudaSuccess) return {};

@@ -1,12 +1,12 @@
 // cuda.decode: an MLP of few tokens in two overlapped launches. Plans and their cost: cost.cpp.
 #include <algorithm>
-#include <array>
 #include <string>
 
 #include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
+#include "cuda/common/remembered.h"
 #include "cuda/common/support.h"
 #include "cuda/decode/plan.h"
 #include "cuda/entries.h"
@@ -14,24 +14,6 @@
 namespace fusedmlp::cuda {
 namespace decode {
 namespace {
-
-// choose(), remembered on the calling thread: the search takes longer than the MLP.
-const Plan& plan_of(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  struct Answer {
-    MlpSpec spec;
-    std::int64_t tokens = 0;
-    int cores = 0;
-    double bandwidth = 0;
-    Plan plan;
-  };
-  static thread_local std::array<Answer, 64> answers;
-  Answer& answer = answers[(hash(spec) + static_cast<std::size_t>(tokens)) % answers.size()];
-  if (answer.tokens != tokens || answer.spec != spec || answer.cores != device.cores ||
-      answer.bandwidth != device.memory_bandwidth) {
-    answer = {spec, tokens, device.cores, device.memory_bandwidth, choose(spec, tokens, device)};
-  }
-  return answer.plan;
-}
 
 std::string unsupported(const core::Query& query) {
   const MlpSpec& spec = query.spec;
@@ -57,14 +39,14 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   Call call;
   call.products = two_gemms(problem, args.x, args.ldx, args.workspace, spec.d_hidden, args.y, args.ldy, args.tokens);
   call.activation = activation_args(spec);
-  call.plan = plan_of(spec, args.tokens, device);
+  call.plan = remembered<choose>(spec, args.tokens, device);
   call.overlaps_predecessor = waits_for_predecessor(device);
   return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
 }
 
 core::Prediction predict(const core::Query& query) {
   const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  const double seconds = plan_of(query.spec, query.tokens, query.device).seconds;
+  const double seconds = remembered<choose>(query.spec, query.tokens, query.device).seconds;
   return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
 }
 

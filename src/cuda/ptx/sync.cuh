@@ -43,6 +43,10 @@ __device__ inline void store_shared(std::uint32_t shared, float v) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(v) : "memory");
 }
 
+__device__ inline void store_shared_pair(std::uint32_t shared, float a, float b) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(shared), "f"(a), "f"(b) : "memory");
+}
+
 __device__ inline float2 load_shared_pair(std::uint32_t shared) {
   float2 v;
   asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(shared) : "memory");

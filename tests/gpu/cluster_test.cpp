@@ -1,0 +1,140 @@
+// What cuda.cluster takes, its plans, and its kernels on integers.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/launches.h"
+#include "cuda/cluster/plan.h"
+#include "gpu/cards.h"
+#include "gpu/device_memory.h"
+#include "gpu/measured_plans.h"
+#include "gpu/resident.h"
+
+namespace fusedmlp::test {
+namespace {
+
+using namespace cuda::cluster;
+using ClusterPlan = cuda::cluster::Plan;
+
+const core::KernelEntry& entry() { return gpu_entry(cuda::cluster::kName); }
+
+TEST(Cluster, SaysWhatItDoesNotTake) {
+  DeviceInfo device = h200();
+  const auto why = [&](const char* text, std::int64_t tokens) {
+    return entry().unsupported({spec_of(text), tokens, device, 1, false});
+  };
+  EXPECT_EQ(why("geglu:768x3072,bf16", 64), "");
+  EXPECT_EQ(why("geglu:770x3071->8,fp16", 256), "");
+  EXPECT_EQ(why("geglu:768x3072,bf16", 257), "takes at most 256 tokens");
+  EXPECT_EQ(why("geglu:768x3072,fp32", 64), "bf16 and fp16 only");
+  EXPECT_EQ(why("geglu:768x3072->7,bf16", 64), "needs a d_out that is a multiple of 8, got 7");
+  device.cores = 32;
+  EXPECT_EQ(why("geglu:768x3072,bf16", 64), "needs 64 SMs, for clusters of them, got 32");
+  device.compute_capability = 100;
+  EXPECT_EQ(why("geglu:768x3072,bf16", 64), "needs a Hopper GPU (compute capability 9.0)");
+}
+
+TEST(ClusterPlans, CoverEverythingAndFit) {
+  for (const int sms : {64, 78, 132}) {
+    DeviceInfo device = h200();
+    device.cores = sms;
+    for (const char* text :
+         {"geglu:768x3072,bf16", "swiglu:4096x14336,bf16", "swiglu:8192x28672,fp16", "gelu:4096x4096+bias,bf16",
+          "gelu:8x8->8,bf16", "glu:40x72->16,fp16", "relu:65536x8->65536,bf16"}) {
+      const MlpSpec spec = spec_of(text);
+      for (const std::int64_t tokens : {1, 64, 65, 128, 129, 256}) {
+        const ClusterPlan plan = choose(spec, tokens, device);
+        EXPECT_GT(plan.seconds, 0);
+        for (const auto& [shape, product] :
+             {std::pair(up_shape(spec), plan.up), std::pair(down_shape(spec), plan.down)}) {
+          SCOPED_TRACE(std::string(text) + ", " + std::to_string(tokens) + ": " + describe(product));
+          const Form& form = kForms[product.form];
+          EXPECT_TRUE(fits(shape, tokens, product));
+          EXPECT_GE(form.tokens, tokens);
+          EXPECT_LE(product.slices, shape.k_blocks());
+          EXPECT_GE(form.stages(), 2);
+          const int columns = shape.gated ? form.rows / 2 : form.rows;
+          EXPECT_GE(shape.tiles(form) * columns, shape.n);
+          EXPECT_LT((shape.tiles(form) - 1) * columns, shape.n);
+        }
+      }
+    }
+  }
+}
+
+// Pairs of products as lab/cluster/plans.cpp timed them on an H200.
+TEST(ClusterPlans, AreChosenAsMeasured) {
+  const DeviceInfo device = h200();
+  std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/cluster_plans.txt");
+  ASSERT_TRUE(file) << "tests/data/gpu/cluster_plans.txt";
+  MeasuredPlans plans;
+  std::string text, word;
+  std::int64_t tokens = 0;
+  while (file >> text >> tokens) {
+    ProductPlan up, down;
+    double us = 0;
+    file >> word >> up.form >> up.slices >> word >> down.form >> down.slices >> us;
+    ASSERT_TRUE(file) << "a line ends early";
+    plans.add(text, tokens, us * 1e-6, predicted_seconds(spec_of(text), tokens, up, down, device));
+  }
+  plans.expect(49, 0.12, 0.03, 0.08);
+}
+
+// Every kernel with every number of slices, tiles that end within a tile and k within a block, on integers that all
+// kernels must get right to the bit.
+TEST(Cluster, EveryFormIsExact) {
+  if (!has_gpu()) GTEST_SKIP() << "no GPU";
+  const DeviceInfo device = fusedmlp::describe(Device::cuda()).value();
+  if (device.compute_capability != 90) GTEST_SKIP() << "not Hopper";
+  for (int form = 0; form < kFormCount; ++form) {
+    for (const int slices : kSlices) {
+      for (const char* text : {"reglu:552x760->72+bias,bf16", "relu:1160x552->200+bias,fp16"}) {
+        const MlpSpec spec = spec_of(text);
+        const int most = kForms[form].tokens, least = most == 64 ? 1 : most / 2 + 1;
+        for (const std::int64_t tokens : {least, most - 3}) {
+          const Values values = make_values(spec, tokens, Data::integer, 5);
+          const Layout layout{.aligned = true};
+          Memory memory;
+          const Placed placed = place(spec, values, tokens, layout, memory);
+          const std::vector<std::byte> want = run({Isa::generic, "reference", false, {}}, spec, placed, tokens);
+          const Resident problem(spec, values, tokens, layout);
+          const Stream stream;
+          const RunArgs args = problem.args(tokens, stream);
+          const DeviceBuffer hidden(static_cast<std::size_t>(tokens * spec.d_hidden) * 2);
+          Call call;
+          call.products = cuda::two_gemms({spec, problem.weights(), nullptr}, args.x, args.ldx, hidden.data(),
+                                          spec.d_hidden, args.y, spec.d_out, tokens);
+          call.activation = cuda::activation_args(spec);
+          call.gated = spec.gated;
+          call.plan = {{form, slices}, {form, slices}, 0};
+          ASSERT_TRUE(fits(up_shape(spec), tokens, call.plan.up) && fits(down_shape(spec), tokens, call.plan.down));
+          problem.poison_y();
+          expect_ok(spec.dtype == DType::bf16 ? mlp_bf16(call, stream.handle()) : mlp_f16(call, stream.handle()));
+          EXPECT_EQ(stream.wait(), "");
+          EXPECT_EQ(problem.y(tokens), want) << text << ", " << tokens << " tokens: " << describe(call.plan.up);
+        }
+      }
+    }
+  }
+}
+
+TEST(Cluster, IsTwoLaunches) {
+  if (!has_gpu()) GTEST_SKIP() << "no GPU";
+  const DeviceInfo device = fusedmlp::describe(Device::cuda()).value();
+  const MlpSpec spec = spec_of("geglu:768x3072,bf16");
+  if (!entry().unsupported({spec, 64, device, 1, false}).empty()) GTEST_SKIP() << "not Hopper";
+  for (const std::int64_t tokens : {16, 64, 256}) {
+    const std::vector<core::LaunchRecord> list = core::launches(entry(), {spec, tokens, device, 1, false});
+    ASSERT_EQ(list.size(), 2u);
+    const ClusterPlan plan = choose(spec, tokens, device);
+    EXPECT_EQ(list[0].what, describe(plan.up));
+    EXPECT_EQ(list[1].what, describe(plan.down));
+  }
+}
+
+}  // namespace
+}  // namespace fusedmlp::test
