@@ -2,6 +2,7 @@
 // this API, never prints and never aborts.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,21 +26,21 @@ const char* to_string(StatusCode code) noexcept;
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(StatusCode code, std::string argument, std::string message)
-      : code_(code), argument_(std::move(argument)), message_(std::move(message)) {}
+  Status(StatusCode code, std::string argument, std::string message);
 
   bool ok() const noexcept { return code_ == StatusCode::ok; }
   explicit operator bool() const noexcept { return ok(); }
   StatusCode code() const noexcept { return code_; }
-  const std::string& argument() const noexcept { return argument_; }
-  const std::string& message() const noexcept { return message_; }
+  const std::string& argument() const noexcept;
+  const std::string& message() const noexcept;
   // "invalid_argument: tokens: must be >= 0, got -3"
   std::string to_string() const;
 
  private:
+  struct Text;
+
   StatusCode code_ = StatusCode::ok;
-  std::string argument_;
-  std::string message_;
+  std::shared_ptr<const Text> text_;  // null when ok, so that success costs next to nothing
 };
 
 // A value or the Status that says why there is none. value() on a failed Result is undefined: test first.

@@ -49,7 +49,7 @@ bool Prepared::moved() const {
   const Operands now = operands();
   for (int slot = 0; slot < kOperandTensors; ++slot) {
     const Tensor* tensor = operand(now, slot);
-    if (tensor != nullptr && !same_memory(made_of_[slot], inspect(*tensor))) return true;
+    if (tensor != nullptr && !same_memory(made_of_[slot], *tensor)) return true;
   }
   return false;
 }

@@ -112,7 +112,9 @@ const Tensor* operand(const Operands& o, int slot) {
   return nullptr;
 }
 
-TensorInfo inspect(const Tensor& tensor) {
+namespace {
+
+TensorInfo inspect_memory(const Tensor& tensor) {
   TensorInfo info;
   std::int64_t* sizes = nullptr;
   std::int64_t* strides = nullptr;
@@ -121,9 +123,16 @@ TensorInfo inspect(const Tensor& tensor) {
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(tensor.get(), &strides));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &info.dtype));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(tensor.get(), &info.data));
-  info.device = device_of(tensor);
   info.sizes = sizes;
   info.strides = strides;
+  return info;
+}
+
+}  // namespace
+
+TensorInfo inspect(const Tensor& tensor) {
+  TensorInfo info = inspect_memory(tensor);
+  info.device = device_of(tensor);
   return info;
 }
 
@@ -147,6 +156,8 @@ bool same_memory(const Fingerprint& f, const TensorInfo& tensor) {
   }
   return true;
 }
+
+bool same_memory(const Fingerprint& f, const Tensor& tensor) { return same_memory(f, inspect_memory(tensor)); }
 
 Problem read_operands(const Operands& o) {
   if (o.activation < 0 || o.activation >= kActivationCount) {

@@ -67,6 +67,8 @@ static_assert(sizeof(Fingerprint) == 64, "one cache line a tensor");
 Fingerprint fingerprint(const TensorInfo& tensor);
 // Whether memory, shape, strides and dtype are those of the fingerprint.
 bool same_memory(const Fingerprint& f, const TensorInfo& tensor);
+// The same, asking the tensor for no more than that. Its device goes with its memory.
+bool same_memory(const Fingerprint& f, const Tensor& tensor);
 
 struct Problem {
   MlpSpec spec;  // spec.dtype is meaningless when float64

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 
-from .modules import MlpTensors, invalidate, run_fused, strip_packed
-from .patterns import FUSED_DTYPES, Site, child, passed_over_safely, plain_weight, site_tensors
+from .modules import MlpTensors, invalidate, passed_over_safely, run_fused, run_prepared, strip_packed
+from .patterns import FUSED_DTYPES, Site, child, plain_weight, site_tensors
+
+_tracing_state = torch._C._get_tracing_state  # torch.jit.is_tracing without its Python
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,19 @@ def may_pass_over(owner: nn.Module, site: Site) -> bool:
         return False
     if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
         return False
-    return not torch.jit.is_tracing()
+    return _tracing_state() is None
 
 
-def fitting_tensors(owner: nn.Module, site: Site, x: Any) -> Optional[MlpTensors]:
+def fitting_tensors(
+    owner: nn.Module, site: Site, x: Any, tensors: Optional[MlpTensors] = None
+) -> Optional[MlpTensors]:
     """The weights, if they and x can go to the operator: one supported dtype, plain tensors, the right width.
 
     A wrong width or device is left to the original method, whose message the caller expects.
     """
     if not isinstance(x, Tensor) or x.dim() < 1:
         return None
-    tensors = site_tensors(owner, site)
+    tensors = tensors or site_tensors(owner, site)
     w_up = tensors.w_up
     dtype = w_up.dtype
     if dtype not in FUSED_DTYPES or x.shape[-1] != w_up.shape[1] or x.device != w_up.device:
@@ -82,6 +86,21 @@ def _computable(tensor: Tensor) -> bool:
 def run_core(owner: nn.Module, site: Site, x: Tensor, tensors: Optional[MlpTensors] = None) -> Tensor:
     """The MLP alone: x [..., d_in] -> [..., d_out]."""
     return run_fused(owner, site.slot, site.form, tensors or site_tensors(owner, site), x)
+
+
+def run_site(owner: nn.Module, site: Site, x: Any) -> Optional[Tensor]:
+    """The MLP alone; None where its weights and x can not go to the operator."""
+    tensors = None
+    if type(x) is Tensor:
+        tensors = site_tensors(owner, site)
+        try:  # weights with a copy have been looked at before
+            y = run_prepared(owner, site.slot, site.form, tensors, x)
+        except (RuntimeError, TypeError, ValueError):  # the caller expects the original method's words
+            y = None
+        if y is not None:
+            return y
+    tensors = fitting_tensors(owner, site, x, tensors)
+    return None if tensors is None else run_core(owner, site, x, tensors)
 
 
 # -- methods of generated classes ----------------------------------------------------------------------------
@@ -121,15 +140,13 @@ def _traced_method(original: Callable, name: str) -> Callable:
         x = inputs[site.x]
         if not may_pass_over(self, site):
             return original(self, *args, **kwargs)
-        if not site.pre:
-            tensors = fitting_tensors(self, site, x)
-            if tensors is None:
-                return original(self, *args, **kwargs)
-            return finish(self, site, run_core(self, site, x, tensors), inputs)
         for path in site.pre:
             x = child(self, path)(x)
-        tensors = fitting_tensors(self, site, x)
-        y = children_core(self, site, x) if tensors is None else run_core(self, site, x, tensors)
+        y = run_site(self, site, x)
+        if y is None:
+            if not site.pre:
+                return original(self, *args, **kwargs)
+            y = children_core(self, site, x)
         return finish(self, site, y, inputs)
 
     return method
@@ -241,11 +258,11 @@ def _sequential_method(original: Callable) -> Callable:
                 continue
             site = plan.sites.get(key)
             fused = site is not None and may_pass_over(self, site)
-            tensors = fitting_tensors(self, site, input) if fused else None
-            if tensors is None:
+            y = run_site(self, site, input) if fused else None
+            if y is None:
                 input = self._modules[key](input)
             else:
-                input = run_core(self, site, input, tensors)
+                input = y
                 skip = len(plan.stretches[key]) - 1
         return input
 

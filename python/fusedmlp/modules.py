@@ -94,7 +94,7 @@ class _Pack:
         # to lie at an address of `key`.
         self.aliases = tuple(t.detach() for t in tensors if t is not None)
         self.storages = {t.untyped_storage().data_ptr() for t in self.aliases}
-        self.tensors = tensors
+        self.tensors = tuple(tensors)
         self.versions = tuple(entry and entry[1] for entry in key)
         self.handle = 0
         if -1 not in self.versions:
@@ -103,30 +103,6 @@ class _Pack:
     def __del__(self, release: Any = _release) -> None:
         if getattr(self, "handle", 0):
             release(self.handle)
-
-    def serves(self, tensors: MlpTensors, x: Tensor) -> bool:
-        """Whether `handle` stands for these tensors as they are, and nothing is at work that needs to see them.
-        Written out, for it is a good part of a small layer's time."""
-        gate, up, down, b_gate, b_up, b_down = tensors
-        own, versions = self.tensors, self.versions
-        return (
-            self.handle != 0
-            and up is own[1]
-            and down is own[2]
-            and gate is own[0]
-            and b_gate is own[3]
-            and b_up is own[4]
-            and b_down is own[5]
-            and up._version == versions[1]
-            and down._version == versions[2]
-            and (gate is None or gate._version == versions[0])
-            and (b_gate is None or b_gate._version == versions[3])
-            and (b_up is None or b_up._version == versions[4])
-            and (b_down is None or b_down._version == versions[5])
-            and type(x) is Tensor
-            and not (_autocast_active() or _dispatch_modes() or _profiling())
-            and _tracing_state() is None
-        )
 
 
 class _Packs(dict):
@@ -157,15 +133,76 @@ def _needs_grad(tensors: MlpTensors, x: Tensor) -> bool:
     return False
 
 
+def passed_over_safely(module: nn.Module, cls: type) -> bool:
+    """Whether a child is what it was, so that not calling it goes unnoticed. Runs in every fused call."""
+    if type(module) is not cls:
+        return False
+    own = module.__dict__  # any attribute of a module is slow: its class has a __getattr__
+    return not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+    )
+
+
+def run_prepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Any) -> Optional[Tensor]:
+    """run_fused by the copy's handle; None unless the copy stands for these very tensors as they are and nothing is
+    at work that needs to see them. Written out, for it is a good part of a small layer's time."""
+    if _compiling():
+        return None
+    packs = owner.__dict__.get(_STORE)
+    if packs is None:
+        return None
+    pack = packs.get(slot)
+    if pack is None or pack.handle == 0 or pack.form is not form or pack.stale.value:
+        return None
+    gate, up, down, b_gate, b_up, b_down = tensors
+    own_gate, own_up, own_down, own_b_gate, own_b_up, own_b_down = pack.tensors
+    v_gate, v_up, v_down, v_b_gate, v_b_up, v_b_down = pack.versions
+    if (
+        up is own_up
+        and down is own_down
+        and gate is own_gate
+        and b_gate is own_b_gate
+        and b_up is own_b_up
+        and b_down is own_b_down
+        and up._version == v_up
+        and down._version == v_down
+        and (gate is None or gate._version == v_gate)
+        and (b_gate is None or b_gate._version == v_b_gate)
+        and (b_up is None or b_up._version == v_b_up)
+        and (b_down is None or b_down._version == v_b_down)
+        and type(x) is Tensor
+        and not (_grad_enabled() and _needs_grad(tensors, x))
+        and not (_functorch_active() or _dispatch_modes() or _profiling() or _autocast_active())
+        and forward_ad._current_level < 0
+        and _tracing_state() is None
+    ):
+        try:
+            return _mlp_prepared_eager(x, pack.handle)
+        except RuntimeError:
+            ops.check_tensors(x, *tensors, form.gate)  # see run_unprepared
+            raise
+    return None
+
+
 def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
     """The MLP of `tensors`, MlpTensors or a tuple in that order, on x [..., d_in] -> [..., d_out].
 
     Without gradients on the CPU it uses, and where needed makes, the packed copy `_fusedmlp_packed_<slot>` of
     `owner` (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
     """
+    y = run_prepared(owner, slot, form, tensors, x)
+    return run_unprepared(owner, slot, form, tensors, x) if y is None else y
+
+
+def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
+    """run_fused with the tensors as the operator's operands."""
     if _compiling():
         return _run_traced(owner, slot, form, tensors, x)
-    packed, prepared = None, False
+    packed = None
     if not (
         (_grad_enabled() and _needs_grad(tensors, x))
         or _functorch_active()
@@ -177,10 +214,7 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Ten
             packed = _repack(owner, slot, form, MlpTensors._make(tensors), x)
         else:
             packed = pack.packed
-            prepared = pack.serves(tensors, x)
     try:
-        if prepared:
-            return _mlp_prepared_eager(x, pack.handle)
         if packed is None:
             return _mlp_eager(x, *tensors, *form.arguments)
         return _mlp_packed_eager(x, packed, *tensors, *form.arguments)
@@ -335,17 +369,6 @@ def _after_optimizer_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: A
 register_optimizer_step_post_hook(_after_optimizer_step)
 
 
-def _is_plain(linear: nn.Module) -> bool:
-    """Whether calling `linear` is F.linear and nothing else: not replaced, parametrized or hooked."""
-    return type(linear) is nn.Linear and not (
-        linear._forward_hooks
-        or linear._forward_pre_hooks
-        or linear._backward_hooks
-        or linear._backward_pre_hooks
-        or "forward" in linear.__dict__
-    )
-
-
 class FusedMLP(nn.Module):
     """A transformer MLP whose forward is one fused operation.
 
@@ -409,7 +432,11 @@ class FusedMLP(nn.Module):
         """x [..., d_in] -> [..., d_out], of the weights' dtype."""
         children = self._modules
         gate, up, down = children.get("gate_proj"), children["up_proj"], children["down_proj"]
-        if not (_is_plain(up) and _is_plain(down) and (gate is None or _is_plain(gate))):
+        if not (
+            passed_over_safely(up, nn.Linear)
+            and passed_over_safely(down, nn.Linear)
+            and (gate is None or passed_over_safely(gate, nn.Linear))
+        ):
             return self._layer_by_layer(x)
         up_own, down_own = up._parameters, down._parameters
         if gate is None:
@@ -417,7 +444,8 @@ class FusedMLP(nn.Module):
         else:
             w_gate, b_gate = gate._parameters["weight"], gate._parameters["bias"]
         tensors = (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"])
-        return run_fused(self, "mlp", self.form, tensors, x)
+        y = run_prepared(self, "mlp", self.form, tensors, x)
+        return run_unprepared(self, "mlp", self.form, tensors, x) if y is None else y
 
     def _layer_by_layer(self, x: Tensor) -> Tensor:
         gate = self._modules.get("gate_proj")

@@ -114,6 +114,8 @@ def _autograd_mlp(keys: torch._C.DispatchKeySet, *args: Any) -> Tensor:
 
 
 _registrations.impl("mlp", _autograd_mlp, "Autograd", with_keyset=True)
+# Called without gradients only: past the kernel that PyTorch puts before operators without rules of their own.
+_registrations.impl("_mlp_prepared", torch.library.fallthrough_kernel, "Autograd")
 
 # ------------------------------------------------------------------------------------ autocast and CUDA
 

@@ -171,26 +171,23 @@ def is_linear_like(module: nn.Module) -> bool:
     return name == "Conv1D" or ("Linear" in name and getattr(module, "weight", None) is not None)
 
 
-def _parameter(module: nn.Module, name: str) -> Optional[Tensor]:
-    """module.weight, past the slow nn.Module.__getattr__ where it is an ordinary parameter."""
-    parameters = module._parameters
-    return parameters[name] if name in parameters else getattr(module, name)
-
-
-def _logical_weight(module: nn.Module) -> Tensor:
-    weight = _parameter(module, "weight")
-    return weight.t() if linear_layout(module) else weight
+def _weight_and_bias(module: nn.Module) -> tuple[Tensor, Optional[Tensor]]:
+    """The weight as a logical [out, in] view, and the bias, past the slow nn.Module.__getattr__ where they are
+    ordinary parameters."""
+    own = module._parameters
+    weight = own["weight"] if "weight" in own else module.weight
+    bias = own["bias"] if "bias" in own else module.bias
+    return weight.t() if linear_layout(module) else weight, bias
 
 
 def site_tensors(owner: nn.Module, site: Site) -> MlpTensors:
     """The weights as logical [out, in] views, and the biases, as they are now."""
-    up, down = child(owner, site.up), child(owner, site.down)
     w_gate = b_gate = None
     if site.gate is not None:
-        gate = child(owner, site.gate)
-        w_gate, b_gate = _logical_weight(gate), _parameter(gate, "bias")
-    b_up, b_down = _parameter(up, "bias"), _parameter(down, "bias")
-    return MlpTensors(w_gate, _logical_weight(up), _logical_weight(down), b_gate, b_up, b_down)
+        w_gate, b_gate = _weight_and_bias(child(owner, site.gate))
+    w_up, b_up = _weight_and_bias(child(owner, site.up))
+    w_down, b_down = _weight_and_bias(child(owner, site.down))
+    return MlpTensors(w_gate, w_up, w_down, b_gate, b_up, b_down)
 
 
 def site_linears(owner: nn.Module, site: Site) -> list[nn.Module]:
@@ -199,18 +196,6 @@ def site_linears(owner: nn.Module, site: Site) -> list[nn.Module]:
 
 
 # -- what stands in the way ----------------------------------------------------------------------------------
-
-
-def passed_over_safely(module: nn.Module, cls: type) -> bool:
-    """Whether a child is what it was, so that not calling it goes unnoticed. Runs in every fused call."""
-    own = module.__dict__
-    return type(module) is cls and not (
-        own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
-        or "forward" in own
-    )
 
 
 def has_hooks(module: nn.Module) -> bool:

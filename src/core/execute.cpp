@@ -40,8 +40,7 @@ struct Named {
   ByteRange range;
 };
 
-Status check_apart(const char* written, const ByteRange& range, const Named& other) {
-  if (!range.overlaps(other.range)) return {};
+Status overlap(const char* written, const ByteRange& range, const Named& other) {
   return wrong(written, core::format("overlaps {}: bytes [{:#x}, {:#x}) and [{:#x}, {:#x})", other.name, range.begin,
                                      range.end, other.range.begin, other.range.end));
 }
@@ -95,11 +94,11 @@ Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs&
       return wrong("workspace_bytes", core::format("{} bytes do not fit into memory", args.workspace_bytes));
     }
     workspace = {begin, begin + args.workspace_bytes};
-    if (Status status = check_apart("workspace", workspace, {"y", y}); !status) return status;
+    if (workspace.overlaps(y)) return overlap("workspace", workspace, {"y", y});
   }
   for (const Named& other : read) {
-    if (Status status = check_apart("y", y, other); !status) return status;
-    if (Status status = check_apart("workspace", workspace, other); !status) return status;
+    if (y.overlaps(other.range)) return overlap("y", y, other);
+    if (workspace.overlaps(other.range)) return overlap("workspace", workspace, other);
   }
   return {};
 }

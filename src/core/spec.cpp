@@ -11,8 +11,6 @@
 namespace fusedmlp {
 inline namespace v0 {
 
-std::size_t size_of(DType dtype) noexcept { return dtype == DType::f32 ? 4 : 2; }
-
 double epsilon(DType dtype) noexcept {
   switch (dtype) {
     case DType::f32: return 0x1p-23;

@@ -318,6 +318,59 @@ def test_prepared_errors_name_the_argument(module):
         ops._prepare(packed, *tensors, *other.form.arguments)
 
 
+def test_refusing_x_does_not_depend_on_the_copy(module):
+    with torch.no_grad():
+        assert prepared_calls(module, torch.randn(3, 16)) == 2
+        with pytest.raises(ValueError, match="x: must be on the device of w_up"):
+            module(torch.randn(3, 16, device="meta"))
+        assert module(torch.randn(16, 3).t()).shape == (3, 16)
+        assert module(torch.randn(0, 16)).shape == (0, 16)
+        x = torch.randn(3, 16)
+        torch.testing.assert_close(module(torch._neg_view(x)), module(-x), rtol=0, atol=0)
+
+
+class _Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.act, self.down = nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 16)
+
+    def forward(self, x):
+        return self.down(self.act(self.up(x)))
+
+
+@pytest.mark.parametrize("make", [_Plain, lambda: nn.Sequential(*_Plain().children())])
+def test_a_fused_model_is_prepared_while_its_children_are_as_they_were(make):
+    model = make()
+    up, act, down = model.children()
+    x = torch.randn(3, 16)
+
+    def close():
+        with torch.no_grad():
+            torch.testing.assert_close(model(x), down(act(up(x))), rtol=2e-4, atol=2e-5)
+
+    fusedmlp.fuse(model)
+    close()
+    assert prepared_calls(model, x) == 2
+    handle = act.register_forward_hook(lambda *_: None)
+    assert prepared_calls(model, x) == 0
+    handle.remove()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="mat1 and mat2"):  # the original's words
+        model(torch.randn(3, 17))
+    for weights in (up, down):
+        weights.weight.data = torch.randn_like(weights.weight)
+    close(), close()
+    assert prepared_calls(model, x) == 2
+    up.weight = nn.Parameter(torch.randn(24, 16))
+    assert prepared_calls(model, x) == 0
+    close(), close()
+    for parameter in model.parameters():  # of a dtype that is not fused
+        parameter.data = parameter.data.double()
+    with torch.no_grad():
+        assert model(x.double()).dtype is torch.float64
+        with pytest.raises(RuntimeError, match="dtype"):
+            model(x)
+
+
 def test_a_dropped_copy_is_released(module):
     with torch.no_grad():
         module(torch.randn(3, 16))

@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 #include "core/guarded.h"
 #include "core/text.h"
@@ -19,6 +20,21 @@ TEST(Status, PrintsOnlyWhatItHas) {
   EXPECT_FALSE(static_cast<bool>(wrong));
   EXPECT_EQ(wrong.to_string(), "invalid_argument: tokens: must be >= 0, got -3");
   EXPECT_EQ(Status(StatusCode::out_of_memory, "", "gone").to_string(), "out_of_memory: gone");
+}
+
+TEST(Status, CopiesKeepTheirWords) {
+  Status first(StatusCode::unsupported, "device", "no kernel");
+  const Status copy = first;
+  Status moved = std::move(first);
+  first = Status();
+  EXPECT_EQ(copy.to_string(), "unsupported: device: no kernel");
+  EXPECT_EQ(moved.argument(), "device");
+  moved = Status(StatusCode::internal, "", "");
+  EXPECT_FALSE(moved.ok());
+  for (const Status* wordless : {&first, &moved}) {
+    EXPECT_EQ(wordless->argument(), "");
+    EXPECT_EQ(wordless->message(), "");
+  }
 }
 
 TEST(Status, EveryCodeHasItsName) {
