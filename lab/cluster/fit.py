@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from plan_fit import Row, fit  # noqa: E402
 
 PLAN_H = Path(__file__).resolve().parents[2] / "src/cuda/cluster/plan.h"
-SMS, BLOCK_K = 132, 64
+SMS, BLOCK_K, MOST_SHARED = 132, 64, 32
 STAGE_BYTES = {1: 216 << 10, 2: 96 << 10}
 TABLE = re.search(r"kForms\[\] = \{(.*?)\};", PLAN_H.read_text(), re.DOTALL).group(1)
 FORMS = [tuple(map(int, row)) for row in re.findall(r"\{(\d+),\s*(\d+),\s*(\d+)\}", TABLE)]
@@ -36,12 +36,15 @@ def features(gated: bool, n: int, k: int, tokens: int, form: int, slices: int) -
     most = min(math.ceil(per_sm), resident) if full == 1 else per_sm
     kb = blocks * (rows + tokens) * BLOCK_K * 2e-3
     megabytes = 2e-6 * (2 if gated else 1) * n * k
+    alone = slices == 1 and tokens > MOST_SHARED
     stages = STAGE_BYTES[resident] // ((rows + most_tokens) * BLOCK_K * 2)
     thin = 512 / (rows * stages) if resident == 2 and per_sm <= 1 else 0
     return {
         "read": most * kb,
         "products": most * blocks * rows * most_tokens / 4096,
-        "output": rows * tokens / most_tokens,
+        "output": 0 if alone else rows * tokens / most_tokens,
+        "alone": rows * tokens / most_tokens if alone else 0,
+        "shared": 0 if alone else 1,
         "sums": math.log2(slices),
         "again": (full - 1) * kb if full < 4 else 0,
         "wave": full - 1,

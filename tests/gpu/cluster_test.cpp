@@ -81,7 +81,7 @@ TEST(ClusterPlans, AreChosenAsMeasured) {
     ASSERT_TRUE(file) << "a line ends early";
     plans.add(text, tokens, us * 1e-6, predicted_seconds(spec_of(text), tokens, up, down, device));
   }
-  plans.expect(49, 0.12, 0.03, 0.08);
+  plans.expect(49, 0.09, 0.03, 0.08);
 }
 
 // Every kernel with every number of slices, tiles that end within a tile and k within a block, on integers that all
@@ -95,7 +95,7 @@ TEST(Cluster, EveryFormIsExact) {
       for (const char* text : {"reglu:552x760->72+bias,bf16", "relu:1160x552->200+bias,fp16"}) {
         const MlpSpec spec = spec_of(text);
         const int most = kForms[form].tokens, least = most == 64 ? 1 : most / 2 + 1;
-        for (const std::int64_t tokens : {least, most - 3}) {
+        for (const std::int64_t tokens : {least, (most + least) / 2 - 5, most - 3}) {
           const Values values = make_values(spec, tokens, Data::integer, 5);
           const Layout layout{.aligned = true};
           Memory memory;
@@ -111,7 +111,8 @@ TEST(Cluster, EveryFormIsExact) {
           call.activation = cuda::activation_args(spec);
           call.gated = spec.gated;
           call.plan = {{form, slices}, {form, slices}, 0};
-          ASSERT_TRUE(fits(up_shape(spec), tokens, call.plan.up) && fits(down_shape(spec), tokens, call.plan.down));
+          if (!fits(up_shape(spec), tokens, call.plan.up)) continue;
+          ASSERT_TRUE(fits(down_shape(spec), tokens, call.plan.down));
           problem.poison_y();
           expect_ok(spec.dtype == DType::bf16 ? mlp_bf16(call, stream.handle()) : mlp_f16(call, stream.handle()));
           EXPECT_EQ(stream.wait(), "");

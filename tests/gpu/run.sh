@@ -29,7 +29,7 @@ report() { # NAME STATUS SECONDS
 stage_tests() {
   # These tests read files of the source tree.
   local started=$SECONDS rc=0 filter='-NoTokens*:Guard*:Forms/Guards*:Executors*:Memory*:Yardstick*'
-  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter=-Prefill.ChoosesTilesAsMeasured:Narrow.IsChosenWhereItIsFaster:DecodePlans.AreChosenAsMeasured >"$OUT/gpu_tests.log" 2>&1 || rc=$?
+  "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter=-Prefill.ChoosesTilesAsMeasured:Narrow.IsChosenWhereItIsFaster:DecodePlans.AreChosenAsMeasured:ClusterPlans.AreChosenAsMeasured >"$OUT/gpu_tests.log" 2>&1 || rc=$?
   report gpu_tests "$rc" $((SECONDS - started))
   ((rc)) && grep -A 8 -m 5 Failure "$OUT/gpu_tests.log"
 
@@ -71,10 +71,10 @@ stage_sanitizers() {
       "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$OUT/$tool.log" 2>&1 &
     pids+=($!)
   done
-  # Every kernel of cuda.decode; rings of cuda.narrow that wrap, with tiles for every warpgroup, which the numerics
+  # Every kernel of cuda.decode and cuda.cluster; rings of cuda.narrow that wrap, with tiles for every warpgroup, which the numerics
   # have too few tokens for.
   for tool in memcheck racecheck synccheck initcheck; do
-    local filter='Decode.EveryFormIsExact'
+    local filter='Decode.EveryFormIsExact:Cluster.EveryFormIsExact'
     [[ $tool == racecheck ]] && filter+=':NarrowSeams.WrappedRings'
     timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
       --gtest_filter="$filter" >"$OUT/${tool}_gpu_tests.log" 2>&1 &

@@ -9,34 +9,37 @@
 namespace fusedmlp::cuda::cluster {
 namespace {
 
-// Microseconds, fitted by lab/cluster/fit.py to 2487 pairs of plans on an H200, tests/data/gpu/cluster_plans.txt
+// Microseconds, fitted by lab/cluster/fit.py to 2085 pairs of plans on an H200, tests/data/gpu/cluster_plans.txt
 // (mean error 7 %), which tests/gpu/cluster_test.cpp holds them to. What each counts is in microseconds() below.
 struct Costs {
-  double again = 0, few = 0, output = 0, products = 0, read = 0, shallow = 0;
-  double sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
+  double again = 0, alone = 0, few = 0, output = 0, products = 0, read = 0, shallow = 0;
+  double shared = 0, sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
 };
-constexpr Costs kUp = {.output = 0.0238,
-                       .products = 0.0498,
-                       .read = 0.00436,
-                       .shallow = 0.0742,
-                       .sums = 0.221,
-                       .thin = 0.277,
-                       .uneven = 0.0324,
-                       .used = 2.2,
-                       .wave = 2.37};
-constexpr Costs kDown = {.again = 0.00377,
-                         .few = 1.47,
-                         .output = 0.0129,
-                         .products = 0.0669,
-                         .read = 0.00149,
-                         .shallow = 0.0918,
-                         .sums = 0.19,
-                         .thin = 0.382,
-                         .uneven = 0.0639,
-                         .used = 3,
-                         .wave = 1.84};
-constexpr double kStart = 0;        // of both launches
-constexpr double kMegabyte = 0.13;  // of all weights
+constexpr Costs kUp = {.alone = 0.0274,
+                       .output = 0.0277,
+                       .products = 0.0403,
+                       .read = 0.00395,
+                       .shallow = 0.0665,
+                       .shared = 0.375,
+                       .sums = 0.12,
+                       .thin = 0.259,
+                       .uneven = 0.0275,
+                       .used = 1.66,
+                       .wave = 2.41};
+constexpr Costs kDown = {.again = 0.00364,
+                         .alone = 0.0116,
+                         .few = 1.15,
+                         .output = 0.0125,
+                         .products = 0.0814,
+                         .read = 0.000239,
+                         .shallow = 0.1,
+                         .shared = 0.496,
+                         .sums = 0.00349,
+                         .thin = 0.394,
+                         .uneven = 0.06,
+                         .used = 3.18,
+                         .wave = 1.85};
+constexpr double kMegabyte = 0.136;  // of all weights
 constexpr double kFittedBandwidth = 4.46e12;
 
 // The share of the SMs that clusters of a size can hold: they lie within groups of 14 to 18 SMs.
@@ -52,13 +55,15 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
   const double blocks = (shape.k_blocks() + plan.slices - 1) / plan.slices;  // of k, a CTA's
   const auto count = static_cast<double>(tokens);
   const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;  // that a CTA reads
+  const double outputs = form.rows * count / form.tokens;           // of a thread
   const double megabytes = 2e-6 * (shape.gated ? 2 : 1) * shape.n * shape.k;
   // Weight rows on their way are few where an SM holds one CTA of a form for two.
   const double thin = resident == 2 && per_sm <= 1 ? 512.0 / (form.rows * form.stages()) : 0;
   return costs.read * most * kb + costs.products * most * blocks * form.rows * form.tokens / 4096 +
-         costs.output * form.rows * count / form.tokens + costs.sums * std::log2(plan.slices) +
-         costs.again * (full < 4 ? (full - 1) * kb : 0) + costs.wave * (full - 1) +
-         costs.uneven * ((full > 1 ? full / waves : 1) - 1) * megabytes + costs.few * std::max(0.0, 1 - per_sm) +
+         (finishes_alone(plan, tokens) ? costs.alone * outputs : costs.output * outputs + costs.shared) +
+         costs.sums * std::log2(plan.slices) + costs.again * (full < 4 ? (full - 1) * kb : 0) +
+         costs.wave * (full - 1) + costs.uneven * ((full > 1 ? full / waves : 1) - 1) * megabytes +
+         costs.few * std::max(0.0, 1 - per_sm) +
          costs.used * std::min(1.0, per_sm / resident) +  // what is left is the next launch's
          costs.shallow * thin * megabytes + costs.thin * thin;
 }
@@ -85,13 +90,15 @@ ProductPlan fastest(const Costs& costs, const Shape& shape, std::int64_t tokens,
 bool fits(const Shape& shape, std::int64_t tokens, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
   const std::int64_t least = form.tokens == 64 ? 0 : form.tokens / 2;  // a smaller form takes fewer
-  return tokens > least && tokens <= form.tokens && plan.slices <= shape.k_blocks();
+  // Clusters of more than 4 CTAs were no faster with two CTAs an SM.
+  return tokens > least && tokens <= form.tokens && plan.slices <= shape.k_blocks() &&
+         (form.resident == 1 || plan.slices <= 4);
 }
 
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
                          const DeviceInfo& device) {
   const double bytes = core::weight_bytes(spec);
-  const double time = kStart + kMegabyte * bytes * 1e-6 + microseconds(kUp, up_shape(spec), tokens, up, device) +
+  const double time = kMegabyte * bytes * 1e-6 + microseconds(kUp, up_shape(spec), tokens, up, device) +
                       microseconds(kDown, down_shape(spec), tokens, down, device);
   return time * 1e-6 + bytes / device.memory_bandwidth - bytes / kFittedBandwidth;
 }

@@ -35,6 +35,7 @@ Status launch_tile(const Gemm& g, const ActivationArgs& activation, const Produc
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.slices = plan.slices;
   p.leads = leads;
+  p.alone = finishes_alone(plan, g.m);
   Launch how;
   how.grid = static_cast<unsigned>((g.n + Tile::kOut - 1) / Tile::kOut * plan.slices);
   how.cluster = static_cast<unsigned>(plan.slices);

@@ -33,7 +33,8 @@ struct Tile {
   static constexpr int kBytesA = kShape.tokens * kBlockK * 2, kBytesB = kN * kBlockK * 2, kStage = kBytesA + kBytesB;
   // The sums take the place of the stages. Pitch: floats between tokens; pairs of four rows meet all banks.
   static constexpr int kPitch = kN + 8, kBytesSums = kShape.tokens * kPitch * 4;
-  static constexpr int kOffsetBarriers = kStages * kStage;
+  static constexpr int kOffsetBias = kStages * kStage;
+  static constexpr int kOffsetBarriers = kOffsetBias + kN * 4;
   static constexpr int kShared = kOffsetBarriers + 2 * 8 * kStages;
 
   static_assert(kStages >= 2 && kBytesSums <= kStages * kStage);
@@ -51,6 +52,7 @@ struct Params {
   // The kernel ahead is the first product's, which has waited for all before it and has begun: only `a` depends on
   // it.
   bool leads;
+  bool alone;  // one slice, whose outputs are finished from the accumulators
 };
 
 // Its share of k and its tile.
@@ -98,11 +100,59 @@ __device__ __forceinline__ void feed(const Params& p, const Slice& slice, std::u
   }
 }
 
-// Four neighbouring columns' biases.
-template <class T>
-__device__ __forceinline__ void load_biases(float (&to)[4], const Bias& bias, int column, int columns) {
+// Bias of a weight row of the tile.
+template <class T, class Tile>
+__device__ __forceinline__ float bias_of(const Params& p, int first_column, int row) {
+  const bool up = row >= Tile::kOut;  // gates come first
+  const int column = first_column + (up ? row - Tile::kOut : row);
+  return column < p.columns ? bias_at<T>(Tile::kGated && !up ? p.gate_bias : p.bias, column) : 0.0f;
+}
+
+// f(x), or gated f(x) * up, of kCount values.
+template <class T, bool kGated, int kCount>
+__device__ __forceinline__ void finish(const ActivationArgs& activation, const float (&x)[kCount],
+                                       const float (&up)[kCount], T (&out)[kCount]) {
+  with_form(activation.form, [&](auto form) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) to[i] = column + i < columns ? bias_at<T>(bias, column + i) : 0.0f;
+    for (int i = 0; i < kCount; ++i) {
+      if constexpr (kGated) {
+        out[i] = from_float<T>(gated<decltype(form)::value>(activation, x[i], up[i]));
+      } else {
+        out[i] = from_float<T>(activate<decltype(form)::value>(activation, x[i]));
+      }
+    }
+  });
+}
+
+// The outputs of a tile whose k is in one slice, from the accumulators.
+template <class T, class Tile>
+__device__ __forceinline__ void finish_alone(const Params& p, int column, std::uint32_t bias,
+                                             const float (&d)[Tile::kN / 2]) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  const int row = thread / 32 * 16 + lane / 4;
+#pragma unroll
+  for (int j = 0; j < Tile::kOut / 8; ++j) {
+    const int at = j * 8 + lane % 4 * 2;
+    const float2 pair = ptx::load_shared_pair(bias + 4 * at);
+    float x[4], up[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[i] = d[4 * j + i] + (i % 2 == 0 ? pair.x : pair.y);
+    if constexpr (Tile::kGated) {
+      const float2 ups = ptx::load_shared_pair(bias + 4 * (at + Tile::kOut));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) up[i] = d[Tile::kOut / 2 + 4 * j + i] + (i % 2 == 0 ? ups.x : ups.y);
+    }
+    T out[4];
+    finish<T, Tile::kGated>(p.activation, x, up, out);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int token = row + half * 8;
+      if (token >= p.tokens || column + at >= p.columns) continue;
+      std::uint32_t word;
+      std::memcpy(&word, out + 2 * half, sizeof word);
+      *reinterpret_cast<std::uint32_t*>(static_cast<T*>(p.out) + token * p.out_stride + column + at) = word;
+    }
+  }
 }
 
 __device__ __forceinline__ void add(float (&sum)[4], const float4& part) {
@@ -112,9 +162,45 @@ __device__ __forceinline__ void add(float (&sum)[4], const float4& part) {
   sum[3] += part.w;
 }
 
+// The outputs of some of the tokens, from the sums of all slices, which lie in the cluster's shared memory.
+template <class T, class Tile>
+__device__ __forceinline__ void finish_share(const Params& p, const Slice& slice, std::uint32_t sums,
+                                             std::uint32_t bias) {
+  constexpr int kMost = 8;                                                     // slices
+  constexpr int kQuads = Tile::kOut / 4, kAtOnce = Tile::kConsumers / kQuads;  // tokens
+  static_assert(Tile::kConsumers % kQuads == 0);
+  const int thread = static_cast<int>(threadIdx.x), quad = thread % kQuads * 4;
+  const int share = (p.tokens + p.slices - 1) / p.slices;
+  const int last = min(p.tokens, (slice.rank + 1) * share);
+  for (int token = slice.rank * share + thread / kQuads; token < last; token += kAtOnce) {
+    const std::uint32_t at = sums + 4 * (token * Tile::kPitch + quad);
+    float4 parts[kMost], up_parts[kMost];
+#pragma unroll
+    for (int s = 0; s < kMost; ++s) {
+      if (s < p.slices) parts[s] = ptx::load_cluster(at, s);
+      if (Tile::kGated && s < p.slices) up_parts[s] = ptx::load_cluster(at + 4 * Tile::kOut, s);
+    }
+    float x[4] = {}, up[4] = {};
+    add(x, ptx::load_shared_quad(bias + 4 * quad));
+    if constexpr (Tile::kGated) add(up, ptx::load_shared_quad(bias + 4 * (quad + Tile::kOut)));
+#pragma unroll
+    for (int s = 0; s < kMost; ++s) {
+      if (s < p.slices) add(x, parts[s]);
+      if (Tile::kGated && s < p.slices) add(up, up_parts[s]);
+    }
+    T out[4];
+    finish<T, Tile::kGated>(p.activation, x, up, out);
+    // Rows are multiples of 16 bytes; beyond the last column there is nothing or the gap behind the hidden.
+    if (slice.column + quad >= p.columns) continue;
+    uint2 word;
+    std::memcpy(&word, out, sizeof word);
+    *reinterpret_cast<uint2*>(static_cast<T*>(p.out) + token * p.out_stride + slice.column + quad) = word;
+  }
+}
+
 template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product(const __grid_constant__ Params p) {
-  constexpr int kStages = Tile::kStages, kN = Tile::kN, kOut = Tile::kOut;
+  constexpr int kStages = Tile::kStages, kN = Tile::kN;
   extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
   const std::uint32_t shared = ptx::shared_address(dynamic_shared);
   const std::uint32_t full = shared + Tile::kOffsetBarriers, empty = full + 8 * kStages;
@@ -137,6 +223,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
 
   if (feeds) {
     if (ptx::elect_one()) feed<Tile>(p, slice, shared, full, empty);
+    if (p.alone) return;
     __syncwarp();
     for (int i = 0; i < 2; ++i) {
       ptx::cluster_arrive();
@@ -146,12 +233,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   }
 
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  constexpr int kQuads = kOut / 4;
-  const int quad = thread % kQuads * 4;  // first of the columns that this thread will finish
-  float bias[4], up_bias[4] = {};
-  load_biases<T>(bias, Tile::kGated ? p.gate_bias : p.bias, slice.column + quad, p.columns);
-  if constexpr (Tile::kGated) load_biases<T>(up_bias, p.bias, slice.column + quad, p.columns);
-
+  const std::uint32_t bias = shared + Tile::kOffsetBias;
+  constexpr int kOwnBiases = (kN + Tile::kConsumers - 1) / Tile::kConsumers;
+  float own_bias[kOwnBiases];
+#pragma unroll
+  for (int i = 0; i < kOwnBiases; ++i) {
+    const int row = thread + i * Tile::kConsumers;
+    own_bias[i] = row < kN ? bias_of<T, Tile>(p, slice.column, row) : 0.0f;
+  }
   float d[kN / 2] = {};
   sm90::Ring<kStages> ring;
   std::uint32_t previous = 0;
@@ -173,7 +262,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   }
   ptx::wgmma_wait<0>();
 
-  ptx::barrier_sync(1, Tile::kConsumers);  // all have read the stages
+#pragma unroll
+  for (int i = 0; i < kOwnBiases; ++i) {
+    const int row = thread + i * Tile::kConsumers;
+    if (row < kN) ptx::store_shared(bias + 4 * row, own_bias[i]);
+  }
+  ptx::barrier_sync(1, Tile::kConsumers);  // all have written these and read the stages
+  if (p.alone) return finish_alone<T, Tile>(p, slice.column, bias, d);
   const int row = thread / 32 * 16 + lane / 4;
 #pragma unroll
   for (int i = 0; i < kN / 2; i += 2) {
@@ -182,46 +277,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   }
   ptx::cluster_arrive();
   ptx::cluster_wait();
-  const int share = (p.tokens + p.slices - 1) / p.slices;
-  const int last = min(p.tokens, (slice.rank + 1) * share);
-  for (int token = slice.rank * share + thread / kQuads; token < last; token += Tile::kConsumers / kQuads) {
-    constexpr int kMost = 8;  // slices
-    const std::uint32_t at = shared + 4 * (token * Tile::kPitch + quad);
-    float4 parts[kMost], up_parts[kMost];
-#pragma unroll
-    for (int s = 0; s < kMost; ++s) {
-      if (s < p.slices) parts[s] = ptx::load_cluster(at, s);
-      if (Tile::kGated && s < p.slices) up_parts[s] = ptx::load_cluster(at + 4 * kOut, s);
-    }
-    float sum[4], up[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sum[i] = bias[i];
-      up[i] = up_bias[i];
-    }
-#pragma unroll
-    for (int s = 0; s < kMost; ++s) {
-      if (s < p.slices) add(sum, parts[s]);
-      if (Tile::kGated && s < p.slices) add(up, up_parts[s]);
-    }
-    T out[4];
-    with_form(p.activation.form, [&](auto form) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if constexpr (Tile::kGated) {
-          out[i] = from_float<T>(gated<decltype(form)::value>(p.activation, sum[i], up[i]));
-        } else {
-          out[i] = from_float<T>(activate<decltype(form)::value>(p.activation, sum[i]));
-        }
-      }
-    });
-    // Rows are multiples of 16 bytes; beyond the last column there is nothing or the gap behind the hidden.
-    if (slice.column + quad < p.columns) {
-      uint2 word;
-      std::memcpy(&word, out, sizeof word);
-      *reinterpret_cast<uint2*>(static_cast<T*>(p.out) + token * p.out_stride + slice.column + quad) = word;
-    }
-  }
+  finish_share<T, Tile>(p, slice, shared, bias);
   ptx::cluster_arrive();
   ptx::cluster_wait();  // shared memory stays until all have read it
 }

@@ -53,4 +53,13 @@ __device__ inline float2 load_shared_pair(std::uint32_t shared) {
   return v;
 }
 
+__device__ inline float4 load_shared_quad(std::uint32_t shared) {
+  float4 v;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(shared)
+               : "memory");
+  return v;
+}
+
 }  // namespace fusedmlp::cuda::ptx
