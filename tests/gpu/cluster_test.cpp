@@ -28,8 +28,8 @@ TEST(Cluster, SaysWhatItDoesNotTake) {
     return entry().unsupported({spec_of(text), tokens, device, 1, false});
   };
   EXPECT_EQ(why("geglu:768x3072,bf16", 64), "");
-  EXPECT_EQ(why("geglu:770x3071->8,fp16", 256), "");
-  EXPECT_EQ(why("geglu:768x3072,bf16", 257), "takes at most 256 tokens");
+  EXPECT_EQ(why("geglu:770x3071->8,fp16", 128), "");
+  EXPECT_EQ(why("geglu:768x3072,bf16", 129), "takes at most 128 tokens");
   EXPECT_EQ(why("geglu:768x3072,fp32", 64), "bf16 and fp16 only");
   EXPECT_EQ(why("geglu:768x3072->7,bf16", 64), "needs a d_out that is a multiple of 8, got 7");
   device.cores = 32;
@@ -46,7 +46,7 @@ TEST(ClusterPlans, CoverEverythingAndFit) {
          {"geglu:768x3072,bf16", "swiglu:4096x14336,bf16", "swiglu:8192x28672,fp16", "gelu:4096x4096+bias,bf16",
           "gelu:8x8->8,bf16", "glu:40x72->16,fp16", "relu:65536x8->65536,bf16"}) {
       const MlpSpec spec = spec_of(text);
-      for (const std::int64_t tokens : {1, 64, 65, 128, 129, 256}) {
+      for (const std::int64_t tokens : {1, 64, 65, 128}) {
         const ClusterPlan plan = choose(spec, tokens, device);
         EXPECT_GT(plan.seconds, 0);
         for (const auto& [shape, product] :
@@ -81,7 +81,7 @@ TEST(ClusterPlans, AreChosenAsMeasured) {
     ASSERT_TRUE(file) << "a line ends early";
     plans.add(text, tokens, us * 1e-6, predicted_seconds(spec_of(text), tokens, up, down, device));
   }
-  plans.expect(49, 0.09, 0.03, 0.08);
+  plans.expect(42, 0.1, 0.03, 0.08);
 }
 
 // Every kernel with every number of slices, tiles that end within a tile and k within a block, on integers that all
@@ -128,7 +128,7 @@ TEST(Cluster, IsTwoLaunches) {
   const DeviceInfo device = fusedmlp::describe(Device::cuda()).value();
   const MlpSpec spec = spec_of("geglu:768x3072,bf16");
   if (!entry().unsupported({spec, 64, device, 1, false}).empty()) GTEST_SKIP() << "not Hopper";
-  for (const std::int64_t tokens : {16, 64, 256}) {
+  for (const std::int64_t tokens : {16, 64, 128}) {
     const std::vector<core::LaunchRecord> list = core::launches(entry(), {spec, tokens, device, 1, false});
     ASSERT_EQ(list.size(), 2u);
     const ClusterPlan plan = choose(spec, tokens, device);

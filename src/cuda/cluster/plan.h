@@ -17,7 +17,7 @@
 namespace fusedmlp::cuda::cluster {
 
 inline constexpr char kName[] = "cuda.cluster";
-inline constexpr int kMostTokens = 256;
+inline constexpr int kMostTokens = 128;
 inline constexpr int kBlockK = 64;                    // of a stage: 128 bytes, the span of the swizzle
 inline constexpr int kSlices[] = {1, 2, 3, 4, 6, 8};  // 8 CTAs are the largest cluster that every GPU can hold
 inline constexpr int kSharedLimit = 227 * 1024;       // of an SM, of which a CTA takes 1 KB more than it asks for
@@ -32,8 +32,8 @@ struct Form {
   constexpr int stage_bytes() const { return (rows + tokens) * kBlockK * 2; }
   constexpr int stages() const { return kStageBytes[resident == 1] / stage_bytes(); }
 };
-inline constexpr Form kForms[] = {{64, 64, 1},  {64, 64, 2},   {128, 64, 1},  {128, 64, 2}, {64, 128, 1},
-                                  {64, 128, 2}, {128, 128, 1}, {128, 128, 2}, {64, 256, 1}, {128, 256, 1}};
+inline constexpr Form kForms[] = {{64, 64, 1},  {64, 64, 2},  {128, 64, 1},  {128, 64, 2},
+                                  {64, 128, 1}, {64, 128, 2}, {128, 128, 1}, {128, 128, 2}};
 inline constexpr int kFormCount = static_cast<int>(std::size(kForms));
 
 struct ProductPlan {

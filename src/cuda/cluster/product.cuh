@@ -198,51 +198,23 @@ __device__ __forceinline__ void finish_share(const Params& p, const Slice& slice
   }
 }
 
+// A warpgroup's part: its tokens' products, and where k is one slice their outputs; else the sums are left in the
+// place of the stages.
 template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product(const __grid_constant__ Params p) {
-  constexpr int kStages = Tile::kStages, kN = Tile::kN;
-  extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
-  const std::uint32_t shared = ptx::shared_address(dynamic_shared);
-  const std::uint32_t full = shared + Tile::kOffsetBarriers, empty = full + 8 * kStages;
-  const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
-  const bool feeds = warp == Tile::kConsumers / 32;
-  const Slice slice = slice_of<Tile>(p);
-  if (feeds && ptx::elect_one()) {
-    for (int i = 0; i < kStages; ++i) {
-      ptx::mbarrier_init(full + 8 * i, 1);
-      ptx::mbarrier_init(empty + 8 * i, Tile::kConsumers / 32);
-    }
-    ptx::mbarrier_init_fence();
-    ptx::prefetch_tensor_map(p.b);
-    if constexpr (Tile::kGated) ptx::prefetch_tensor_map(p.b_up);
-    ptx::prefetch_tensor_map(p.a);
-  }
-  __syncthreads();
-  if (!p.leads) ptx::grid_dependency_wait();
-  ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
-
-  if (feeds) {
-    if (ptx::elect_one()) feed<Tile>(p, slice, shared, full, empty);
-    if (p.alone) return;
-    __syncwarp();
-    for (int i = 0; i < 2; ++i) {
-      ptx::cluster_arrive();
-      ptx::cluster_wait();
-    }
-    return;
-  }
-
+__device__ __forceinline__ void multiply(const Params& p, const Slice& slice, std::uint32_t shared,
+                                         std::uint32_t full, std::uint32_t empty) {
+  constexpr int kN = Tile::kN;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const std::uint32_t bias = shared + Tile::kOffsetBias;
   constexpr int kOwnBiases = (kN + Tile::kConsumers - 1) / Tile::kConsumers;
-  float own_bias[kOwnBiases];
+  float own_bias[kOwnBiases];  // asked for now, used at the end
 #pragma unroll
   for (int i = 0; i < kOwnBiases; ++i) {
     const int row = thread + i * Tile::kConsumers;
     own_bias[i] = row < kN ? bias_of<T, Tile>(p, slice.column, row) : 0.0f;
   }
   float d[kN / 2] = {};
-  sm90::Ring<kStages> ring;
+  sm90::Ring<Tile::kStages> ring;
   std::uint32_t previous = 0;
   for (int k = 0; k < slice.count; ++k, ring.advance()) {
     ptx::mbarrier_wait(full + 8 * ring.stage, ring.parity);
@@ -261,7 +233,6 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
     previous = ring.stage;
   }
   ptx::wgmma_wait<0>();
-
 #pragma unroll
   for (int i = 0; i < kOwnBiases; ++i) {
     const int row = thread + i * Tile::kConsumers;
@@ -275,9 +246,40 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
     const int at = (row + i / 2 % 2 * 8) * Tile::kPitch + i / 4 * 8 + lane % 4 * 2;
     ptx::store_shared_pair(shared + 4 * at, d[i], d[i + 1]);
   }
+}
+
+template <class T, class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
+  const std::uint32_t shared = ptx::shared_address(dynamic_shared);
+  const std::uint32_t full = shared + Tile::kOffsetBarriers, empty = full + 8 * Tile::kStages;
+  const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
+  const bool feeds = warp == Tile::kConsumers / 32;
+  const Slice slice = slice_of<Tile>(p);
+  if (feeds && ptx::elect_one()) {
+    for (int i = 0; i < Tile::kStages; ++i) {
+      ptx::mbarrier_init(full + 8 * i, 1);
+      ptx::mbarrier_init(empty + 8 * i, Tile::kConsumers / 32);
+    }
+    ptx::mbarrier_init_fence();
+    ptx::prefetch_tensor_map(p.b);
+    if constexpr (Tile::kGated) ptx::prefetch_tensor_map(p.b_up);
+    ptx::prefetch_tensor_map(p.a);
+  }
+  __syncthreads();
+  if (!p.leads) ptx::grid_dependency_wait();
+  ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
+
+  if (feeds) {
+    if (ptx::elect_one()) feed<Tile>(p, slice, shared, full, empty);
+    __syncwarp();
+  } else {
+    multiply<T, Tile>(p, slice, shared, full, empty);
+  }
+  if (p.alone) return;
   ptx::cluster_arrive();
   ptx::cluster_wait();
-  finish_share<T, Tile>(p, slice, shared, bias);
+  if (!feeds) finish_share<T, Tile>(p, slice, shared, shared + Tile::kOffsetBias);
   ptx::cluster_arrive();
   ptx::cluster_wait();  // shared memory stays until all have read it
 }
