@@ -69,7 +69,7 @@ def main() -> None:
             for name, value in features(*shape, tokens, *plan).items():
                 row[f"{side} any {name}"] = value
         rows.append(Row((p[0], tokens), float(p[-1]), row, (up, down)))
-    fit("cluster", rows, 4)
+    fit("cluster", rows, 3)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInf
   const double hidden =
       static_cast<double>(tokens) * static_cast<double>(spec.d_hidden) * static_cast<double>(size_of(spec.dtype));
   const double compute = compute_seconds(spec, tokens, device, 1) / kLibraryGemmShare;
-  const double memory = memory_seconds(spec, tokens, device, 1);
+  const double memory = memory_seconds(spec, tokens, device, 1) / kLibraryReadShare;
   const double between = (spec.gated ? 5 : 3) * hidden / device.memory_bandwidth;  // both sides of the activation
   return std::max(compute, memory) + between + (products + 1) * (device.launch_seconds + kKernelRampSeconds);
 }

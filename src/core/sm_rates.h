@@ -34,6 +34,9 @@ inline constexpr double kKernelRampSeconds = 2.0e-6;
 // of eager and compiled MLPs at 1024 and 8192 tokens less their element-wise passes, 0.58 to 0.73). The kernels'
 // predictions were fitted under the same load; a cool GPU is up to 15 % faster at both.
 inline constexpr double kLibraryGemmShare = 0.65;
+// Share of the bandwidth that its products of few tokens reach (H200: the best of eager and compiled MLPs of 33 MB of
+// weights and more at 1 to 64 tokens less launches and element-wise passes, 0.9 to 0.96).
+inline constexpr double kLibraryReadShare = 0.93;
 
 // Share of the nominal memory bandwidth that a streaming kernel reaches (H200: 4.5 of 4.8 TB/s).
 inline constexpr double kMemoryEfficiency = 0.93;

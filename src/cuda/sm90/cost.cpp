@@ -28,8 +28,8 @@ constexpr double kWriteCost = 2.5;
 // A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
 // takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
 constexpr double kEmptyRow = 0.007;
-// Reads take so many times as long for more than one tile of 64 rows (the same MLP at 73 to 256 tokens).
-constexpr double kTallRead = 1.2;
+// Reads take so many times as long for a few tiles of 64 rows (the same MLP at 73 to 256 tokens).
+constexpr double kFewTilesRead = 1.2;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -57,8 +57,8 @@ double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device
   }
   const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
                               kWriteCost * static_cast<double>(p.m * p.n));
-  const double reads =
-      device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent) / (p.m > 64 ? kTallRead : 1);
+  const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent) /
+                       (p.m > 64 && p.m <= 256 ? kFewTilesRead : 1);
   const auto empty = static_cast<double>(divide_up(p.m, tile.m) * tile.m - p.m);
   return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds +
          core::kKernelRampSeconds;
