@@ -10,9 +10,8 @@
 #include "core/launches.h"
 #include "cuda/cluster/plan.h"
 #include "gpu/cards.h"
-#include "gpu/device_memory.h"
+#include "gpu/exact_products.h"
 #include "gpu/measured_plans.h"
-#include "gpu/resident.h"
 
 namespace fusedmlp::test {
 namespace {
@@ -96,27 +95,14 @@ TEST(Cluster, EveryFormIsExact) {
         const MlpSpec spec = spec_of(text);
         const int most = kForms[form].tokens, least = most == 64 ? 1 : most / 2 + 1;
         for (const std::int64_t tokens : {least, (most + least) / 2 - 5, most - 3}) {
-          const Values values = make_values(spec, tokens, Data::integer, 5);
-          const Layout layout{.aligned = true};
-          Memory memory;
-          const Placed placed = place(spec, values, tokens, layout, memory);
-          const std::vector<std::byte> want = run({Isa::generic, "reference", false, {}}, spec, placed, tokens);
-          const Resident problem(spec, values, tokens, layout);
-          const Stream stream;
-          const RunArgs args = problem.args(tokens, stream);
-          const DeviceBuffer hidden(static_cast<std::size_t>(tokens * spec.d_hidden) * 2);
-          Call call;
-          call.products = cuda::two_gemms({spec, problem.weights(), nullptr}, args.x, args.ldx, hidden.data(),
-                                          spec.d_hidden, args.y, spec.d_out, tokens);
-          call.activation = cuda::activation_args(spec);
-          call.gated = spec.gated;
-          call.plan = {{form, slices}, {form, slices}, 0};
-          if (!fits(up_shape(spec), tokens, call.plan.up)) continue;
-          ASSERT_TRUE(fits(down_shape(spec), tokens, call.plan.down));
-          problem.poison_y();
-          expect_ok(spec.dtype == DType::bf16 ? mlp_bf16(call, stream.handle()) : mlp_f16(call, stream.handle()));
-          EXPECT_EQ(stream.wait(), "");
-          EXPECT_EQ(problem.y(tokens), want) << text << ", " << tokens << " tokens: " << describe(call.plan.up);
+          const ProductPlan product{form, slices};
+          if (!fits(up_shape(spec), tokens, product)) continue;
+          ASSERT_TRUE(fits(down_shape(spec), tokens, product));
+          expect_exact_products(
+              spec, tokens, describe(product), [&](const cuda::TwoGemms& products, cudaStream_t stream) {
+                const Call call{products, cuda::activation_args(spec), spec.gated, {product, product, 0}};
+                return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
+              });
         }
       }
     }

@@ -14,7 +14,7 @@
 #include "core/sm_rates.h"
 #include "cuda/decode/plan.h"
 #include "gpu/cards.h"
-#include "gpu/device_memory.h"
+#include "gpu/exact_products.h"
 #include "gpu/guarded_run.h"
 #include "gpu/measured_plans.h"
 #include "gpu/resident.h"
@@ -163,31 +163,19 @@ TEST(Decode, EveryFormIsExact) {
           MlpSpec spec = spec_of(kernel.gated ? "reglu:8x200->72+bias,bf16" : "relu:8x200->72+bias,bf16");
           spec.dtype = dtype;
           (down ? spec.d_hidden : spec.d_in) = whole ? k : k - 40;
-          const Values values = make_values(spec, tokens, Data::integer, 5);
-          const Layout layout{.aligned = true};
-          Memory memory;
-          const Placed placed = place(spec, values, tokens, layout, memory);
-          const std::vector<std::byte> want = run({Isa::generic, "reference", false, {}}, spec, placed, tokens);
-          const Resident problem(spec, values, tokens, layout);
-          const Stream stream;
-          const RunArgs args = problem.args(tokens, stream);
-          const DeviceBuffer hidden(static_cast<std::size_t>(tokens * spec.d_hidden) * 2);
-          Call call;
-          call.products = cuda::two_gemms({spec, problem.weights(), nullptr}, args.x, args.ldx, hidden.data(),
-                                          spec.d_hidden, args.y, spec.d_out, tokens);
-          call.activation = cuda::activation_args(spec);
-          call.plan = choose(spec, tokens, device);
           const Shape shape = down ? down_shape(spec) : up_shape(spec);
           const std::optional<ProductPlan> product = make_product(shape, tokens, form, splits, kernel.staged ? 1 : 2);
           ASSERT_TRUE(product.has_value());
           EXPECT_EQ(product->whole, whole);
           EXPECT_EQ(product->steps, whole ? 1 : 3);
-          (down ? call.plan.down : call.plan.up) = *product;
-          problem.poison_y();
-          expect_ok(dtype == DType::bf16 ? mlp_bf16(call, stream.handle()) : mlp_f16(call, stream.handle()));
-          EXPECT_EQ(stream.wait(), "");
-          EXPECT_EQ(problem.y(tokens), want)
-              << (down ? "down" : "up") << " by form " << form << ", " << tokens << " tokens: " << describe(*product);
+          DecodePlan plan = choose(spec, tokens, device);
+          (down ? plan.down : plan.up) = *product;
+          const std::string what =
+              (down ? "down by form " : "up by form ") + std::to_string(form) + ", " + describe(*product);
+          expect_exact_products(spec, tokens, what, [&](const cuda::TwoGemms& products, cudaStream_t stream) {
+            const Call call{products, cuda::activation_args(spec), plan};
+            return dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
+          });
         }
       }
     }
