@@ -55,7 +55,7 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
   const double capacity = std::max(1.0, std::floor(device.cores * held(plan.slices) / plan.slices)) * plan.slices;
   const double per_sm = ctas / device.cores, waves = ctas / capacity / resident, full = std::ceil(waves);
   const double most = full == 1 ? std::min(std::ceil(per_sm), resident) : per_sm;
-  const double blocks = (shape.k_blocks() + plan.slices - 1) / plan.slices;  // of k, a CTA's
+  const int blocks = (shape.k_blocks() + plan.slices - 1) / plan.slices;  // of k, a CTA's
   const auto count = static_cast<double>(tokens);
   const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;  // that a CTA reads
   const double outputs = form.rows * count / form.tokens;           // of a thread

@@ -53,7 +53,8 @@ inline std::int64_t turn_rows(std::int64_t tokens, std::int64_t row_bytes) {
 }
 
 inline double turns(std::int64_t tokens, std::int64_t rows) {
-  return static_cast<double>((tokens + rows - 1) / rows);
+  const std::int64_t count = (tokens + rows - 1) / rows;
+  return static_cast<double>(count);
 }
 
 // queue(products) -> Status, for each turn of `rows` tokens.
