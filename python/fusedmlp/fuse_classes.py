@@ -17,7 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 
-from .modules import MlpTensors, invalidate, passed_over_safely, run_fused, run_prepared, strip_packed
+from .modules import (
+    MlpTensors,
+    invalidate,
+    passed_over_safely,
+    run_fused,
+    run_prepared,
+    run_unprepared,
+    strip_packed,
+)
 from .patterns import FUSED_DTYPES, Site, child, plain_weight, site_tensors
 
 _tracing_state = torch._C._get_tracing_state  # torch.jit.is_tracing without its Python
@@ -83,9 +91,9 @@ def _computable(tensor: Tensor) -> bool:
     return plain_weight(tensor) or type(tensor).__name__ in ("FakeTensor", "FunctionalTensor")
 
 
-def run_core(owner: nn.Module, site: Site, x: Tensor, tensors: Optional[MlpTensors] = None) -> Tensor:
+def run_core(owner: nn.Module, site: Site, x: Tensor) -> Tensor:
     """The MLP alone: x [..., d_in] -> [..., d_out]."""
-    return run_fused(owner, site.slot, site.form, tensors or site_tensors(owner, site), x)
+    return run_fused(owner, site.slot, site.form, site_tensors(owner, site), x)
 
 
 def run_site(owner: nn.Module, site: Site, x: Any) -> Optional[Tensor]:
@@ -100,7 +108,7 @@ def run_site(owner: nn.Module, site: Site, x: Any) -> Optional[Tensor]:
         if y is not None:
             return y
     tensors = fitting_tensors(owner, site, x, tensors)
-    return None if tensors is None else run_core(owner, site, x, tensors)
+    return None if tensors is None else run_unprepared(owner, site.slot, site.form, tensors, x)
 
 
 # -- methods of generated classes ----------------------------------------------------------------------------
