@@ -17,7 +17,7 @@ namespace {
 using namespace fusedmlp;
 using namespace fusedmlp::cuda::cluster;
 
-std::vector<ProductPlan> candidates(const Shape& shape, std::int64_t tokens) {
+std::vector<ProductPlan> candidates(const cuda::ProductShape& shape, std::int64_t tokens) {
   std::vector<ProductPlan> all;
   for (int form = 0; form < kFormCount; ++form) {
     for (const int slices : kSlices) {
@@ -30,8 +30,8 @@ std::vector<ProductPlan> candidates(const Shape& shape, std::int64_t tokens) {
 void sweep(const std::string& text, std::int64_t tokens, const std::function<bool()>& over) {
   const MlpSpec spec = parse_spec(text).value();
   const lab::MlpBench bench(spec, tokens);
-  const std::vector<ProductPlan> ups = candidates(up_shape(spec), tokens),
-                                 downs = candidates(down_shape(spec), tokens);
+  const std::vector<ProductPlan> ups = candidates(cuda::up_shape(spec), tokens),
+                                 downs = candidates(cuda::down_shape(spec), tokens);
   ProductPlan middle = downs.front();
   for (const ProductPlan& down : downs) {
     if (down.form == middle.form && down.slices <= 4) middle = down;

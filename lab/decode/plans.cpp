@@ -20,7 +20,7 @@ using namespace fusedmlp;
 using namespace fusedmlp::cuda::decode;
 
 // Those that waste little of k and fill the GPU.
-std::vector<ProductPlan> candidates(const Shape& shape, std::int64_t tokens, int least_blocks) {
+std::vector<ProductPlan> candidates(const cuda::ProductShape& shape, std::int64_t tokens, int least_blocks) {
   std::vector<ProductPlan> all;
   for (int form = 0; form < kFormCount; ++form) {
     for (const int splits : {1, 2, 3, 4, 5, 6, 7, 8, 10, 12}) {
@@ -50,8 +50,8 @@ void sweep(const std::string& text, const std::vector<std::int64_t>& token_count
   const lab::MlpBench bench(spec, kMostTokens);
   const bool check = std::getenv("PLANS_CHECK") != nullptr;
   for (const std::int64_t tokens : token_counts) {
-    const std::vector<ProductPlan> ups = candidates(up_shape(spec), tokens, 90);
-    const std::vector<ProductPlan> downs = candidates(down_shape(spec), tokens, 40);
+    const std::vector<ProductPlan> ups = candidates(cuda::up_shape(spec), tokens, 90);
+    const std::vector<ProductPlan> downs = candidates(cuda::down_shape(spec), tokens, 40);
     if (ups.empty() || downs.empty()) continue;
     lab::sweep_pairs(ups, downs, middling(downs), [&](const ProductPlan& up, const ProductPlan& down) {
       double best = 1e9;

@@ -49,16 +49,16 @@ TEST(ClusterPlans, CoverEverythingAndFit) {
         const ClusterPlan plan = choose(spec, tokens, device);
         EXPECT_GT(plan.seconds, 0);
         for (const auto& [shape, product] :
-             {std::pair(up_shape(spec), plan.up), std::pair(down_shape(spec), plan.down)}) {
+             {std::pair(cuda::up_shape(spec), plan.up), std::pair(cuda::down_shape(spec), plan.down)}) {
           SCOPED_TRACE(std::string(text) + ", " + std::to_string(tokens) + ": " + describe(product));
           const Form& form = kForms[product.form];
           EXPECT_TRUE(fits(shape, tokens, product));
           EXPECT_GE(form.tokens, tokens);
-          EXPECT_LE(product.slices, shape.k_blocks());
+          EXPECT_LE(product.slices, k_blocks_of(shape));
           EXPECT_GE(form.stages(), 2);
           const int columns = shape.gated ? form.rows / 2 : form.rows;
-          EXPECT_GE(shape.tiles(form) * columns, shape.n);
-          EXPECT_LT((shape.tiles(form) - 1) * columns, shape.n);
+          EXPECT_GE(tiles_of(shape, form) * columns, shape.n);
+          EXPECT_LT((tiles_of(shape, form) - 1) * columns, shape.n);
         }
       }
     }
@@ -96,8 +96,8 @@ TEST(Cluster, EveryFormIsExact) {
         const int most = kForms[form].tokens, least = most == 64 ? 1 : most / 2 + 1;
         for (const std::int64_t tokens : {least, (most + least) / 2 - 5, most - 3}) {
           const ProductPlan product{form, slices};
-          if (!fits(up_shape(spec), tokens, product)) continue;
-          ASSERT_TRUE(fits(down_shape(spec), tokens, product));
+          if (!fits(cuda::up_shape(spec), tokens, product)) continue;
+          ASSERT_TRUE(fits(cuda::down_shape(spec), tokens, product));
           expect_exact_products(
               spec, tokens, describe(product), [&](const cuda::TwoGemms& products, cudaStream_t stream) {
                 const Call call{products, cuda::activation_args(spec), spec.gated, {product, product, 0}};

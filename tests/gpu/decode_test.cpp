@@ -87,7 +87,7 @@ TEST(DecodePlans, CoverEverythingAndFit) {
                      "; " + describe(plan.down));
         EXPECT_GT(plan.seconds, 0);
         for (const auto& [shape, product] :
-             {std::pair(up_shape(spec), plan.up), std::pair(down_shape(spec), plan.down)}) {
+             {std::pair(cuda::up_shape(spec), plan.up), std::pair(cuda::down_shape(spec), plan.down)}) {
           const Form& form = kForms[product.form];
           EXPECT_EQ(form.tensor, tokens > 1);
           EXPECT_EQ(form.gated, shape.gated);
@@ -120,14 +120,14 @@ TEST(DecodePlans, AreChosenAsMeasured) {
   std::int64_t tokens = 0;
   while (file >> text >> tokens) {
     const MlpSpec spec = spec_of(text);
-    const auto product = [&](const Shape& shape) {
+    const auto product = [&](const cuda::ProductShape& shape) {
       int form = 0, splits = 0, groups_of = 0;
       file >> word >> form >> splits >> groups_of;
       const std::optional<ProductPlan> plan = make_product(shape, tokens, form, splits, groups_of);
       EXPECT_TRUE(plan.has_value()) << text << ": form " << form;
       return plan.value_or(ProductPlan{});
     };
-    const ProductPlan up = product(up_shape(spec)), down = product(down_shape(spec));
+    const ProductPlan up = product(cuda::up_shape(spec)), down = product(cuda::down_shape(spec));
     int prefetches = 0;
     double us = 0;
     file >> word >> prefetches >> us;
@@ -163,7 +163,7 @@ TEST(Decode, EveryFormIsExact) {
           MlpSpec spec = spec_of(kernel.gated ? "reglu:8x200->72+bias,bf16" : "relu:8x200->72+bias,bf16");
           spec.dtype = dtype;
           (down ? spec.d_hidden : spec.d_in) = whole ? k : k - 40;
-          const Shape shape = down ? down_shape(spec) : up_shape(spec);
+          const cuda::ProductShape shape = down ? cuda::down_shape(spec) : cuda::up_shape(spec);
           const std::optional<ProductPlan> product = make_product(shape, tokens, form, splits, kernel.staged ? 1 : 2);
           ASSERT_TRUE(product.has_value());
           EXPECT_EQ(product->whole, whole);

@@ -1,9 +1,6 @@
 // cuda.cluster: an MLP of some dozens of tokens on Hopper in two overlapped launches. Plans and their cost: cost.cpp.
-#include <algorithm>
 #include <string>
 
-#include "core/cost_model.h"
-#include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/cluster/plan.h"
 #include "cuda/common/check.h"
@@ -18,8 +15,6 @@ namespace {
 // A part of a GPU may have SMs of several groups, and a cluster lies within one.
 constexpr int kLeastSms = 64;
 
-std::int64_t hidden_stride(const MlpSpec& spec) { return (spec.d_hidden + 7) / 8 * 8; }
-
 std::string unsupported(const core::Query& query) {
   const MlpSpec& spec = query.spec;
   if (query.device.compute_capability != 90) return "needs a Hopper GPU (compute capability 9.0)";
@@ -33,7 +28,7 @@ std::string unsupported(const core::Query& query) {
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  return static_cast<std::size_t>(query.tokens * hidden_stride(query.spec)) * size_of(query.spec.dtype);
+  return static_cast<std::size_t>(query.tokens * aligned_hidden(query.spec)) * size_of(query.spec.dtype);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
@@ -43,7 +38,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const auto stream = static_cast<cudaStream_t>(args.stream);
   Call call;
   call.products =
-      two_gemms(problem, args.x, args.ldx, args.workspace, hidden_stride(spec), args.y, args.ldy, args.tokens);
+      two_gemms(problem, args.x, args.ldx, args.workspace, aligned_hidden(spec), args.y, args.ldy, args.tokens);
   call.activation = activation_args(spec);
   call.gated = spec.gated;
   call.plan = remembered<choose>(spec, args.tokens, device);
@@ -51,9 +46,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 }
 
 core::Prediction predict(const core::Query& query) {
-  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  const double seconds = remembered<choose>(query.spec, query.tokens, query.device).seconds;
-  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
+  return prediction(query, remembered<choose>(query.spec, query.tokens, query.device).seconds);
 }
 
 }  // namespace

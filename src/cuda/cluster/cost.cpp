@@ -41,25 +41,24 @@ constexpr Costs kDown = {.again = 0.00364,
                          .used = 3.18,
                          .wave = 1.85};
 constexpr double kMegabyte = 0.136;  // of all weights
-constexpr double kFittedBandwidth = 4.46e12;
 // GELU 128x512 takes 1.2 to 1.5 times what the costs say (benchmarks/results/gpu_seams_h200.json).
 constexpr double kSmall = 0.6, kSmallBytes = 2e6;
 
 // The share of the SMs that clusters of a size can hold: they lie within groups of 14 to 18 SMs.
 constexpr double held(int slices) { return slices <= 2 ? 1 : slices == 3 ? 0.94 : slices == 6 ? 0.82 : 0.91; }
 
-double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens, const ProductPlan& plan,
+double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan,
                     const DeviceInfo& device) {
   const Form& form = kForms[plan.form];
-  const double ctas = shape.tiles(form) * plan.slices, resident = form.resident;
+  const double ctas = tiles_of(shape, form) * plan.slices, resident = form.resident;
   const double capacity = std::max(1.0, std::floor(device.cores * held(plan.slices) / plan.slices)) * plan.slices;
   const double per_sm = ctas / device.cores, waves = ctas / capacity / resident, full = std::ceil(waves);
   const double most = full == 1 ? std::min(std::ceil(per_sm), resident) : per_sm;
-  const int blocks = (shape.k_blocks() + plan.slices - 1) / plan.slices;  // of k, a CTA's
+  const int blocks = (k_blocks_of(shape) + plan.slices - 1) / plan.slices;  // of k, a CTA's
   const auto count = static_cast<double>(tokens);
   const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;  // that a CTA reads
   const double outputs = form.rows * count / form.tokens;           // of a thread
-  const double megabytes = 2e-6 * (shape.gated ? 2 : 1) * shape.n * shape.k;
+  const double megabytes = shape.weight_megabytes();
   // Weight rows on their way are few where an SM holds one CTA of a form for two.
   const double thin = resident == 2 && per_sm <= 1 ? 512.0 / (form.rows * form.stages()) : 0;
   return costs.read * most * kb + costs.products * most * blocks * form.rows * form.tokens / 4096 +
@@ -71,7 +70,7 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
          costs.shallow * thin * megabytes + costs.thin * thin;
 }
 
-ProductPlan fastest(const Costs& costs, const Shape& shape, std::int64_t tokens, const DeviceInfo& device) {
+ProductPlan fastest(const Costs& costs, const ProductShape& shape, std::int64_t tokens, const DeviceInfo& device) {
   ProductPlan best;
   double least = 0;
   for (int form = 0; form < kFormCount; ++form) {
@@ -90,11 +89,11 @@ ProductPlan fastest(const Costs& costs, const Shape& shape, std::int64_t tokens,
 
 }  // namespace
 
-bool fits(const Shape& shape, std::int64_t tokens, const ProductPlan& plan) {
+bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
   const std::int64_t least = form.tokens == 64 ? 0 : form.tokens / 2;  // a smaller form takes fewer
   // Clusters of more than 4 CTAs were no faster with two CTAs an SM.
-  return tokens > least && tokens <= form.tokens && plan.slices <= shape.k_blocks() &&
+  return tokens > least && tokens <= form.tokens && plan.slices <= k_blocks_of(shape) &&
          (form.resident == 1 || plan.slices <= 4);
 }
 
@@ -105,7 +104,7 @@ double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Product
                       microseconds(kDown, down_shape(spec), tokens, down, device);
   // None of the fitted MLPs is small; there the time is mostly what a launch takes in any case.
   const double small = 1 + kSmall * std::max(0.0, 1 - bytes / kSmallBytes);
-  return time * small * 1e-6 + bytes / device.memory_bandwidth - bytes / kFittedBandwidth;
+  return seconds_from_h200(time * small, spec, device);
 }
 
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {

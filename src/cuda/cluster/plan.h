@@ -11,6 +11,7 @@
 #include <string>
 
 #include "cuda/common/activations.h"
+#include "cuda/common/fitted_plans.h"
 #include "cuda/common/two_gemms.h"
 #include "fusedmlp/device.h"
 
@@ -46,34 +47,22 @@ struct Plan {
   double seconds = 0;  // predicted, of both
 };
 
-// Whether outputs are finished from the accumulators. Up to kMostShared tokens all threads share them out instead,
-// where a few would hold them: GeGLU 768x3072 took 8.6 us instead of 8.8 at 24 tokens, 9.3 instead of 9.2 at 48
-// (H200).
-inline constexpr int kMostShared = 32;
+// Whether outputs are finished from the accumulators. Up to kMostTokensShared tokens all threads share them out
+// instead, where a few would hold them: GeGLU 768x3072 took 8.6 us instead of 8.8 at 24 tokens, 9.3 instead of 9.2 at
+// 48 (H200).
+inline constexpr int kMostTokensShared = 32;
 constexpr bool finishes_alone(const ProductPlan& plan, std::int64_t tokens) {
-  return plan.slices == 1 && tokens > kMostShared;
+  return plan.slices == 1 && tokens > kMostTokensShared;
 }
 
-// What the plans are made for.
-struct Shape {
-  bool gated;
-  int n, k;
-
-  int tiles(const Form& form) const {
-    const int columns = gated ? form.rows / 2 : form.rows;
-    return (n + columns - 1) / columns;
-  }
-  int k_blocks() const { return (k + kBlockK - 1) / kBlockK; }
-};
-inline Shape up_shape(const MlpSpec& spec) {
-  return {spec.gated, static_cast<int>(spec.d_hidden), static_cast<int>(spec.d_in)};
+inline int tiles_of(const ProductShape& shape, const Form& form) {
+  const int columns = shape.gated ? form.rows / 2 : form.rows;
+  return (shape.n + columns - 1) / columns;
 }
-inline Shape down_shape(const MlpSpec& spec) {
-  return {false, static_cast<int>(spec.d_out), static_cast<int>(spec.d_hidden)};
-}
+inline int k_blocks_of(const ProductShape& shape) { return (shape.k + kBlockK - 1) / kBlockK; }
 
 // Whether the form takes so many tokens, every slice has some k, and it is worth trying.
-bool fits(const Shape& shape, std::int64_t tokens, const ProductPlan& plan);
+bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan);
 // Predicted time of an MLP by these products.
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
                          const DeviceInfo& device);

@@ -1,5 +1,8 @@
 #include "cuda/common/support.h"
 
+#include <algorithm>
+
+#include "core/dispatch.h"
 #include "core/format.h"
 
 namespace fusedmlp::cuda {
@@ -11,6 +14,11 @@ std::string unsupported_layout(const core::Query& query) {
                         query.operands.alignment);
   }
   return {};
+}
+
+core::Prediction prediction(const core::Query& query, double seconds) {
+  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
+  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
 }
 
 }  // namespace fusedmlp::cuda

@@ -46,6 +46,9 @@ inline TwoGemms two_gemms(const core::Problem& problem, const void* x, std::int6
   return both;
 }
 
+// Elements between rows of a hidden whose rows start at multiples of 16 bytes; 16-bit types.
+inline std::int64_t aligned_hidden(const MlpSpec& spec) { return (spec.d_hidden + 7) / 8 * 8; }
+
 // How many tokens a turn has whose hidden takes `row_bytes` a token: the stored hidden is bounded by 512 MiB.
 inline std::int64_t turn_rows(std::int64_t tokens, std::int64_t row_bytes) {
   constexpr std::int64_t kTurnBytes = std::int64_t{512} << 20;

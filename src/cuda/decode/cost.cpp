@@ -80,12 +80,11 @@ constexpr Costs kDown[] = {
 constexpr double kStart[] = {0, 0.477};         // of both launches: one token, more
 constexpr double kMegabyte[] = {0.112, 0.153};  // of all weights
 constexpr double kNotDrawn[] = {0.393, 0.438};  // small first weights, see below, that are not drawn into L2
-constexpr double kFittedBandwidth = 4.46e12;
-constexpr double kSmallBytes = 2e6;  // of a weight matrix: loads beyond the end of k matter less
+constexpr double kSmallBytes = 2e6;             // of a weight matrix: loads beyond the end of k matter less
 
 // First weights up to this are drawn into L2 while the kernels ahead still run, -1 to -14 % for 4 to 9 MB; 33 MB take
 // 1 to 18 % longer, 67 MB and more 2 to 20 %. Where blocks come in more waves than two, they are drawn too late.
-constexpr double kMostPrefetched = 12e6;
+constexpr double kMostPrefetchedMegabytes = 12;
 constexpr double kMostPrefetchedWaves = 2;
 
 // Blocks of a launch that an SM holds at once.
@@ -97,12 +96,10 @@ int resident_blocks(const ProductPlan& plan, std::int64_t tokens) {
 // Whether the first weights are worth drawing into L2 early.
 bool draws(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device) {
   const double waves = static_cast<double>(up.blocks) / device.cores / resident_blocks(up, tokens);
-  const double bytes = static_cast<double>(spec.d_in * spec.d_hidden * (spec.gated ? 2 : 1)) *
-                       static_cast<double>(size_of(spec.dtype));
-  return bytes <= kMostPrefetched && waves <= kMostPrefetchedWaves;
+  return up_shape(spec).weight_megabytes() <= kMostPrefetchedMegabytes && waves <= kMostPrefetchedWaves;
 }
 
-double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens, const ProductPlan& plan,
+double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan,
                     const DeviceInfo& device) {
   const Form& form = kForms[plan.form];
   const int matrices = shape.gated ? 2 : 1, resident = resident_blocks(plan, tokens);
@@ -119,9 +116,8 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
              tiles +
          costs.step * plan.steps + costs.rest * (plan.whole ? 0 : 1) +
          // Without steps a block's warps read and end together; the other blocks of the SM bridge that.
-         costs.once * (plan.whole && waves > 1 ? 2e-6 * matrices * shape.n * shape.k / resident : 0.0) +
-         costs.output * plan.rows() * count / plan.threads() +
-         costs.uneven * slack * 2e-6 * matrices * shape.n * shape.k +
+         costs.once * (plan.whole && waves > 1 ? shape.weight_megabytes() / resident : 0.0) +
+         costs.output * plan.rows() * count / plan.threads() + costs.uneven * slack * shape.weight_megabytes() +
          costs.wave * std::min(full_waves - 1, 3.0) +            // 3: from then on they overlap
          costs.alone * (resident == 1 ? full_waves - 1 : 0.0) +  // nobody reads while a block ends
          costs.idle * std::max(0.0, 1 - per_sm) + costs.group * (plan.groups - 1) +
@@ -131,7 +127,7 @@ double microseconds(const Costs& costs, const Shape& shape, std::int64_t tokens,
 }
 
 // Whether the costs were fitted to plans like this one: blocks of a few warps, few loads beyond the end of k.
-bool like_fitted(const Shape& shape, const ProductPlan& plan) {
+bool like_fitted(const ProductShape& shape, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
   const double read = static_cast<double>(plan.steps) * plan.splits * form.chunks * form.piece();
   const bool small = 2.0 * shape.n * shape.k < kSmallBytes;
@@ -139,7 +135,7 @@ bool like_fitted(const Shape& shape, const ProductPlan& plan) {
 }
 
 // Among plans like those; where there is none, among all.
-ProductPlan fastest(const Costs* costs, const Shape& shape, std::int64_t tokens, const DeviceInfo& device,
+ProductPlan fastest(const Costs* costs, const ProductShape& shape, std::int64_t tokens, const DeviceInfo& device,
                     bool any = false) {
   ProductPlan best;
   double least = 0;
@@ -162,7 +158,8 @@ ProductPlan fastest(const Costs* costs, const Shape& shape, std::int64_t tokens,
 
 }  // namespace
 
-std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups) {
+std::optional<ProductPlan> make_product(const ProductShape& shape, std::int64_t tokens, int form, int splits,
+                                        int groups) {
   const Form& kernel = kForms[form];
   if (kernel.tensor != (tokens > 1) || kernel.gated != shape.gated) return std::nullopt;
   if (kernel.staged && groups > 1) return std::nullopt;
@@ -189,12 +186,11 @@ std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens,
 
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device) {
   const bool tensor = tokens > 1;
-  const double bytes = core::weight_bytes(spec);
-  const double time = kStart[tensor] + kMegabyte[tensor] * bytes * 1e-6 +
+  const double time = kStart[tensor] + kMegabyte[tensor] * core::weight_bytes(spec) * 1e-6 +
                       microseconds(kUp[kind_of(plan.up)], up_shape(spec), tokens, plan.up, device) +
                       microseconds(kDown[kind_of(plan.down)], down_shape(spec), tokens, plan.down, device) +
                       (draws(spec, tokens, plan.up, device) && !plan.prefetches ? kNotDrawn[tensor] : 0.0);
-  return time * 1e-6 + bytes / device.memory_bandwidth - bytes / kFittedBandwidth;
+  return seconds_from_h200(time, spec, device);
 }
 
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {

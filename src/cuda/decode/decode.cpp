@@ -1,9 +1,6 @@
 // cuda.decode: an MLP of few tokens in two overlapped launches. Plans and their cost: cost.cpp.
-#include <algorithm>
 #include <string>
 
-#include "core/cost_model.h"
-#include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
 #include "cuda/common/remembered.h"
@@ -45,9 +42,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 }
 
 core::Prediction predict(const core::Query& query) {
-  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  const double seconds = remembered<choose>(query.spec, query.tokens, query.device).seconds;
-  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
+  return prediction(query, remembered<choose>(query.spec, query.tokens, query.device).seconds);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "cuda/common/activations.h"
+#include "cuda/common/fitted_plans.h"
 #include "cuda/common/two_gemms.h"
 #include "fusedmlp/device.h"
 
@@ -99,20 +100,9 @@ struct Plan {
   double seconds = 0;  // predicted, of both
 };
 
-// What the plans are made for.
-struct Shape {
-  bool gated;
-  int n, k;
-};
-inline Shape up_shape(const MlpSpec& spec) {
-  return {spec.gated, static_cast<int>(spec.d_hidden), static_cast<int>(spec.d_in)};
-}
-inline Shape down_shape(const MlpSpec& spec) {
-  return {false, static_cast<int>(spec.d_out), static_cast<int>(spec.d_hidden)};
-}
-
 // A product with this form, splits and groups; empty where it does not fit.
-std::optional<ProductPlan> make_product(const Shape& shape, std::int64_t tokens, int form, int splits, int groups);
+std::optional<ProductPlan> make_product(const ProductShape& shape, std::int64_t tokens, int form, int splits,
+                                        int groups);
 // Predicted time of an MLP by these products, whatever `plan.seconds` says.
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device);
 // The plan that is predicted to be fastest.

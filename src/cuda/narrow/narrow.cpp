@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <string>
 
-#include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
 #include "cuda/common/support.h"
@@ -63,11 +62,6 @@ Status run_portable(const core::Problem& problem, const RunArgs& args, const Dev
 
 std::size_t no_workspace(const core::Query&) { return 0; }
 
-core::Prediction prediction(const core::Query& query, double seconds) {
-  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
-}
-
 }  // namespace
 }  // namespace narrow
 
@@ -80,7 +74,7 @@ core::KernelEntry narrow_hopper_kernel() {
       .workspace_bytes = narrow::no_workspace,
       .predict =
           [](const core::Query& query) {
-            return narrow::prediction(query, narrow::hopper_seconds(query.spec, query.tokens, query.device));
+            return prediction(query, narrow::hopper_seconds(query.spec, query.tokens, query.device));
           },
       .run = narrow::run_hopper,
   };
@@ -95,7 +89,7 @@ core::KernelEntry narrow_kernel() {
       .workspace_bytes = narrow::no_workspace,
       .predict =
           [](const core::Query& query) {
-            return narrow::prediction(query, narrow::portable_seconds(query.spec, query.tokens, query.device));
+            return prediction(query, narrow::portable_seconds(query.spec, query.tokens, query.device));
           },
       .run = narrow::run_portable,
   };

@@ -2,8 +2,6 @@
 // from Ampere on has. Tiles and their cost: cost.cpp.
 #include <algorithm>
 
-#include "core/cost_model.h"
-#include "core/dispatch.h"
 #include "cuda/common/check.h"
 #include "cuda/common/support.h"
 #include "cuda/common/two_gemms.h"
@@ -94,8 +92,7 @@ core::Prediction predict(const core::Query& query) {
   const Layout l = layout(query.spec, query.tokens, query.device);
   const double seconds = turns(query.tokens, l.rows) * (predicted_seconds(l.hidden, l.hidden_plan, query.device) +
                                                         predicted_seconds(l.out, l.out_plan, query.device));
-  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  return {std::max(seconds, limit.seconds), limit.bound, Basis::modelled};
+  return prediction(query, seconds);
 }
 
 }  // namespace

@@ -1,9 +1,6 @@
 // cuda.sm90: the two products of many tokens on Hopper, the second started while the first one drains.
-#include <algorithm>
 #include <string>
 
-#include "core/cost_model.h"
-#include "core/dispatch.h"
 #include "core/format.h"
 #include "cuda/common/check.h"
 #include "cuda/common/support.h"
@@ -25,7 +22,7 @@ struct Layout {
 
 Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   Layout l;
-  l.ldh = (spec.d_hidden + 7) / 8 * 8;
+  l.ldh = aligned_hidden(spec);
   l.rows = turn_rows(tokens, l.ldh * 2);
   const bool activated = spec.activation != Activation::identity;
   l.hidden = choose({l.rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype}, device);
@@ -78,9 +75,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 
 core::Prediction predict(const core::Query& query) {
   const Layout l = layout(query.spec, query.tokens, query.device);
-  const double time = turns(query.tokens, l.rows) * (l.hidden.seconds + l.out.seconds - kOverlapSeconds);
-  const core::Prediction limit = core::physical_limit(query.spec, query.tokens, query.device, query.threads);
-  return {std::max(time, limit.seconds), limit.bound, Basis::modelled};
+  return prediction(query, turns(query.tokens, l.rows) * (l.hidden.seconds + l.out.seconds - kOverlapSeconds));
 }
 
 }  // namespace
