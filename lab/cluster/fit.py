@@ -14,43 +14,56 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from plan_fit import Row, fit  # noqa: E402
 
 PLAN_H = Path(__file__).resolve().parents[2] / "src/cuda/cluster/plan.h"
-SMS, BLOCK_K, MOST_SHARED = 132, 64, 32
-STAGE_BYTES = {1: 216 << 10, 2: 96 << 10}
+SMS, BLOCK_K, MOST_SLICES, SHARED = 132, 64, 8, 227 << 10
 TABLE = re.search(r"kForms\[\] = \{(.*?)\};", PLAN_H.read_text(), re.DOTALL).group(1)
-FORMS = [tuple(map(int, row)) for row in re.findall(r"\{(\d+),\s*(\d+),\s*(\d+)\}", TABLE)]
+FORMS = [
+    (*map(int, row[:4]), row[4] == "true")
+    for row in re.findall(r"\{(\d+),\s*(\d+),\s*(\d+),\s*(\d+),\s*(true|false)\}", TABLE)
+]
 
 
 # Clusters lie within groups of 14 to 18 SMs, which larger ones do not fill.
 HELD = {1: 1.0, 2: 1.0, 3: 0.94, 4: 0.91, 6: 0.82, 8: 0.91}
 
 
+def share_of_sms(gated: bool, n: int, tokens: int, form: int, slices: int) -> float:
+    """That a launch's CTAs take up."""
+    rows, most_tokens, _, resident, _ = FORMS[form]
+    ctas = -(-n // (rows // 2 if gated else rows)) * -(-tokens // most_tokens) * slices
+    return min(1.0, ctas / SMS / resident)
+
+
 def features(gated: bool, n: int, k: int, tokens: int, form: int, slices: int) -> dict[str, float]:
     """What microseconds() of cost.cpp counts, without the costs."""
-    rows, most_tokens, resident = FORMS[form]
-    tiles = -(-n // (rows // 2 if gated else rows))
+    rows, most_tokens, groups, resident, in_slices = FORMS[form]
+    token_tiles = -(-tokens // most_tokens)
+    ctas = -(-n // (rows // 2 if gated else rows)) * token_tiles * slices
     capacity = int(SMS * HELD[slices] / slices) * slices
-    per_sm = tiles * slices / SMS
-    waves = tiles * slices / capacity / resident
+    per_sm = ctas / SMS
+    waves = ctas / capacity / resident
     full = math.ceil(waves)
     blocks = -(-(-(-k // BLOCK_K)) // slices)
     most = min(math.ceil(per_sm), resident) if full == 1 else per_sm
-    kb = blocks * (rows + tokens) * BLOCK_K * 2e-3
+    count = -(-tokens // token_tiles)
+    kb = blocks * (rows + count) * BLOCK_K * 2e-3
+    outputs = rows * count / (most_tokens * groups)
     megabytes = 2e-6 * (2 if gated else 1) * n * k
-    alone = slices == 1 and tokens > MOST_SHARED
-    stages = STAGE_BYTES[resident] // ((rows + most_tokens) * BLOCK_K * 2)
+    received = (most_tokens + MOST_SLICES) * rows * 4 if in_slices else 0
+    left = (SHARED + 1024) // resident - 1024 - received - rows * 4 - 256
+    stages = left // ((rows + most_tokens) * BLOCK_K * 2) // groups * groups
     thin = 512 / (rows * stages) if resident == 2 and per_sm <= 1 else 0
     return {
         "read": most * kb,
         "products": most * blocks * rows * most_tokens / 4096,
-        "output": 0 if alone else rows * tokens / most_tokens,
-        "alone": rows * tokens / most_tokens if alone else 0,
-        "shared": 0 if alone else 1,
+        "output": outputs,
+        "handed": outputs if slices > 1 else 0,
+        "shared": 1 if slices > 1 else 0,
         "sums": math.log2(slices),
         "again": (full - 1) * kb if full < 4 else 0,
         "wave": full - 1,
         "uneven": (full / waves if full > 1 else 1) * megabytes - megabytes,
         "few": max(0, 1 - per_sm),
-        "used": min(1, per_sm / resident),
+        "used": share_of_sms(gated, n, tokens, form, slices),
         # Weight rows on their way are few where an SM holds one CTA of a form for two.
         "shallow": thin * megabytes,
         "thin": thin,
@@ -68,6 +81,11 @@ def main() -> None:
         for side, shape, plan in (("up", (gated, d_hidden, d_in), up), ("down", (False, d_in, d_hidden), down)):
             for name, value in features(*shape, tokens, *plan).items():
                 row[f"{side} any {name}"] = value
+        # The part of the second launch that finds no room beside the first one.
+        first = share_of_sms(gated, d_hidden, tokens, *up)
+        second = share_of_sms(False, d_in, tokens, *down)
+        row["crowded"] = min(1.0, max(0.0, first + second - 1) / second)
+        row["crowd"] = 1.0 if first + second > 1 else 0.0
         rows.append(Row((p[0], tokens), float(p[-1]), row, (up, down)))
     fit("cluster", rows, 3)
 

@@ -1,6 +1,7 @@
 // Plans of cuda.cluster, how long each takes, and the one that takes least.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "core/cost_model.h"
 #include "core/format.h"
@@ -9,99 +10,117 @@
 namespace fusedmlp::cuda::cluster {
 namespace {
 
-// Microseconds, fitted by lab/cluster/fit.py to 2085 pairs of plans on an H200: tests/data/gpu/cluster_plans.txt,
-// whose mean error is 7 % and which tests/gpu/cluster_test.cpp holds them to, and 180 at 256 tokens, by tiles that
-// are gone. What each counts is in microseconds() below.
+// Microseconds, fitted by lab/cluster/fit.py to pairs of plans on an H200, tests/data/gpu/cluster_plans.txt, which
+// tests/gpu/cluster_test.cpp holds them to. What each counts is in microseconds() below.
 struct Costs {
-  double again = 0, alone = 0, few = 0, output = 0, products = 0, read = 0, shallow = 0;
+  double again = 0, few = 0, handed = 0, output = 0, products = 0, read = 0, shallow = 0;
   double shared = 0, sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
 };
-constexpr Costs kUp = {.alone = 0.0274,
-                       .output = 0.0277,
-                       .products = 0.0403,
-                       .read = 0.00395,
-                       .shallow = 0.0665,
-                       .shared = 0.375,
-                       .sums = 0.12,
-                       .thin = 0.259,
-                       .uneven = 0.0275,
-                       .used = 1.66,
-                       .wave = 2.41};
-constexpr Costs kDown = {.again = 0.00364,
-                         .alone = 0.0116,
-                         .few = 1.15,
-                         .output = 0.0125,
-                         .products = 0.0814,
-                         .read = 0.000239,
-                         .shallow = 0.1,
-                         .shared = 0.496,
-                         .sums = 0.00349,
-                         .thin = 0.394,
-                         .uneven = 0.06,
-                         .used = 3.18,
-                         .wave = 1.85};
-constexpr double kMegabyte = 0.136;  // of all weights
+constexpr Costs kUp = {.again = 0.00171,
+                       .handed = 0.00261,
+                       .output = 0.0241,
+                       .products = 0.0597,
+                       .read = 0.00287,
+                       .shallow = 0.0844,
+                       .thin = 0.301,
+                       .uneven = 0.0781,
+                       .used = 1.3,
+                       .wave = 2.54};
+constexpr Costs kDown = {.again = 0.00251,
+                         .few = 2.21,
+                         .handed = 0.00561,
+                         .output = 0.0202,
+                         .products = 0.0869,
+                         .shallow = 0.124,
+                         .shared = 0.134,
+                         .thin = 0.367,
+                         .uneven = 0.062,
+                         .used = 3.02,
+                         .wave = 3.08};
+constexpr double kMegabyte = 0.127;  // of all weights
+constexpr double kCrowd = 0.773, kCrowded = 0.597;
 // GELU 128x512 takes 1.2 to 1.5 times what the costs say (benchmarks/results/gpu_seams_h200.json).
 constexpr double kSmall = 0.6, kSmallBytes = 2e6;
 
 // The share of the SMs that clusters of a size can hold: they lie within groups of 14 to 18 SMs.
 constexpr double held(int slices) { return slices <= 2 ? 1 : slices == 3 ? 0.94 : slices == 6 ? 0.82 : 0.91; }
 
+double ctas_of(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
+  const Form& form = kForms[plan.form];
+  return static_cast<double>(tiles_of(shape, form)) * token_tiles_of(tokens, form) * plan.slices;
+}
+
+// Of the SMs, that a launch takes up.
+double share_of_sms(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan,
+                    const DeviceInfo& device) {
+  return std::min(1.0, ctas_of(shape, tokens, plan) / device.cores / kForms[plan.form].resident);
+}
+
+// Microseconds more where the second launch's CTAs find no room beside the first one's.
+double crowded(double first, double second) {
+  const double without = std::clamp((first + second - 1) / second, 0.0, 1.0);
+  return (without > 0 ? kCrowd : 0) + kCrowded * without;
+}
+
 double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan,
                     const DeviceInfo& device) {
   const Form& form = kForms[plan.form];
-  const double ctas = tiles_of(shape, form) * plan.slices, resident = form.resident;
+  const double ctas = ctas_of(shape, tokens, plan), resident = form.resident;
   const double capacity = std::max(1.0, std::floor(device.cores * held(plan.slices) / plan.slices)) * plan.slices;
   const double per_sm = ctas / device.cores, waves = ctas / capacity / resident, full = std::ceil(waves);
   const double most = full == 1 ? std::min(std::ceil(per_sm), resident) : per_sm;
   const int blocks = (k_blocks_of(shape) + plan.slices - 1) / plan.slices;  // of k, a CTA's
-  const auto count = static_cast<double>(tokens);
-  const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;  // that a CTA reads
-  const double outputs = form.rows * count / form.tokens;           // of a thread
+  const double count = std::ceil(static_cast<double>(tokens) / token_tiles_of(tokens, form));  // of a tile
+  const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;            // that a CTA reads
+  const double outputs = form.rows * count / (form.tokens * form.groups);     // of a thread
   const double megabytes = shape.weight_megabytes();
   // Weight rows on their way are few where an SM holds one CTA of a form for two.
   const double thin = resident == 2 && per_sm <= 1 ? 512.0 / (form.rows * form.stages()) : 0;
   return costs.read * most * kb + costs.products * most * blocks * form.rows * form.tokens / 4096 +
-         (finishes_alone(plan, tokens) ? costs.alone * outputs : costs.output * outputs + costs.shared) +
+         costs.output * outputs + (plan.slices > 1 ? costs.handed * outputs + costs.shared : 0) +
          costs.sums * std::log2(plan.slices) + costs.again * (full < 4 ? (full - 1) * kb : 0) +
          costs.wave * (full - 1) + costs.uneven * ((full > 1 ? full / waves : 1) - 1) * megabytes +
          costs.few * std::max(0.0, 1 - per_sm) +
-         costs.used * std::min(1.0, per_sm / resident) +  // what is left is the next launch's
+         costs.used * share_of_sms(shape, tokens, plan, device) +  // what is left is the next launch's
          costs.shallow * thin * megabytes + costs.thin * thin;
 }
 
-ProductPlan fastest(const Costs& costs, const ProductShape& shape, std::int64_t tokens, const DeviceInfo& device) {
-  ProductPlan best;
-  double least = 0;
+struct Candidate {
+  ProductPlan plan;
+  double microseconds, share_of_sms;
+};
+
+std::vector<Candidate> candidates(const Costs& costs, const ProductShape& shape, std::int64_t tokens,
+                                  const DeviceInfo& device) {
+  std::vector<Candidate> all;
   for (int form = 0; form < kFormCount; ++form) {
     for (const int slices : kSlices) {
       const ProductPlan plan{form, slices};
       if (!fits(shape, tokens, plan)) continue;
-      const double time = microseconds(costs, shape, tokens, plan, device);
-      if (least == 0 || time < least) {
-        best = plan;
-        least = time;
-      }
+      all.push_back({plan, microseconds(costs, shape, tokens, plan, device),
+                     share_of_sms(shape, tokens, plan, device)});
     }
   }
-  return best;
+  return all;
 }
 
 }  // namespace
 
 bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
-  const std::int64_t least = form.tokens == 64 ? 0 : form.tokens / 2;  // a smaller form takes fewer
   // Clusters of more than 4 CTAs were no faster with two CTAs an SM.
-  return tokens > least && tokens <= form.tokens && plan.slices <= k_blocks_of(shape) &&
-         (form.resident == 1 || plan.slices <= 4);
+  const bool suits = form.tokens == 64 ? tokens <= 64 : tokens > 64;
+  return suits && tokens <= kMostTokens && plan.slices <= k_blocks_of(shape) &&
+         (form.slices || plan.slices == 1) && (form.resident == 1 || plan.slices <= 4);
 }
 
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
                          const DeviceInfo& device) {
+  const ProductShape first = up_shape(spec), second = down_shape(spec);
   const double bytes = core::weight_bytes(spec);
-  const double time = kMegabyte * bytes * 1e-6 + microseconds(kUp, up_shape(spec), tokens, up, device) +
-                      microseconds(kDown, down_shape(spec), tokens, down, device);
+  const double time = kMegabyte * bytes * 1e-6 + microseconds(kUp, first, tokens, up, device) +
+                      microseconds(kDown, second, tokens, down, device) +
+                      crowded(share_of_sms(first, tokens, up, device), share_of_sms(second, tokens, down, device));
   // None of the fitted MLPs is small; there the time is mostly what a launch takes in any case.
   const double small = 1 + kSmall * std::max(0.0, 1 - bytes / kSmallBytes);
   return seconds_from_h200(time * small, spec, device);
@@ -109,8 +128,18 @@ double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Product
 
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   Plan plan;
-  plan.up = fastest(kUp, up_shape(spec), tokens, device);
-  plan.down = fastest(kDown, down_shape(spec), tokens, device);
+  double least = 0;
+  const std::vector<Candidate> downs = candidates(kDown, down_shape(spec), tokens, device);
+  for (const Candidate& up : candidates(kUp, up_shape(spec), tokens, device)) {
+    for (const Candidate& down : downs) {
+      const double time = up.microseconds + down.microseconds + crowded(up.share_of_sms, down.share_of_sms);
+      if (least == 0 || time < least) {
+        plan.up = up.plan;
+        plan.down = down.plan;
+        least = time;
+      }
+    }
+  }
   plan.seconds = predicted_seconds(spec, tokens, plan.up, plan.down, device);
   return plan;
 }

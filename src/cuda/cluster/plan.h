@@ -10,31 +10,42 @@
 #include <iterator>
 #include <string>
 
-#include "cuda/common/activations.h"
 #include "cuda/common/fitted_plans.h"
 #include "cuda/common/two_gemms.h"
+#include "cuda/sm90/activation.h"
 #include "fusedmlp/device.h"
 
 namespace fusedmlp::cuda::cluster {
 
 inline constexpr char kName[] = "cuda.cluster";
-inline constexpr int kMostTokens = 128;
+inline constexpr int kMostTokens = 256;
 inline constexpr int kBlockK = 64;                    // of a stage: 128 bytes, the span of the swizzle
 inline constexpr int kSlices[] = {1, 2, 3, 4, 6, 8};  // 8 CTAs are the largest cluster that every GPU can hold
-inline constexpr int kSharedLimit = 227 * 1024;       // of an SM, of which a CTA takes 1 KB more than it asks for
-inline constexpr int kStageBytes[] = {96 << 10, 216 << 10};  // of a CTA where an SM holds two of them, or one
+inline constexpr int kMostSlices = 8;
+inline constexpr int kSharedLimit = 227 * 1024;  // of an SM, of which a CTA takes 1 KB more than it asks for
 
 // What a kernel is compiled for.
 struct Form {
   int rows;      // weight rows of a tile; of a gated one half are gates
-  int tokens;    // at most
+  int tokens;    // of a tile
+  int groups;    // of warpgroups, which take the blocks of k by turns
   int resident;  // CTAs an SM holds: with two the next launch's weights come early, one has more on its way
+  bool slices;   // whether k may be in slices
 
   constexpr int stage_bytes() const { return (rows + tokens) * kBlockK * 2; }
-  constexpr int stages() const { return kStageBytes[resident == 1] / stage_bytes(); }
+  // Sums of all slices of the tokens that a CTA finishes.
+  constexpr int received_bytes() const { return slices ? (tokens + kMostSlices) * rows * 4 : 0; }
+  // What those, biases and barriers leave, in whole rounds of the groups.
+  constexpr int stages() const {
+    const int left = (kSharedLimit + 1024) / resident - 1024 - received_bytes() - rows * 4 - 256;
+    return left / stage_bytes() / groups * groups;
+  }
 };
-inline constexpr Form kForms[] = {{64, 64, 1},  {64, 64, 2},  {128, 64, 1},  {128, 64, 2},
-                                  {64, 128, 1}, {64, 128, 2}, {128, 128, 1}, {128, 128, 2}};
+inline constexpr Form kForms[] = {{64, 64, 2, 1, true},
+                                  {128, 64, 1, 2, true},
+                                  {64, 128, 2, 1, true},
+                                  {64, 128, 1, 2, false},
+                                  {128, 128, 1, 2, false}};
 inline constexpr int kFormCount = static_cast<int>(std::size(kForms));
 
 struct ProductPlan {
@@ -47,19 +58,15 @@ struct Plan {
   double seconds = 0;  // predicted, of both
 };
 
-// Whether outputs are finished from the accumulators. Up to kMostTokensShared tokens all threads share them out
-// instead, where a few would hold them: GeGLU 768x3072 took 8.6 us instead of 8.8 at 24 tokens, 9.3 instead of 9.2 at
-// 48 (H200).
-inline constexpr int kMostTokensShared = 32;
-constexpr bool finishes_alone(const ProductPlan& plan, std::int64_t tokens) {
-  return plan.slices == 1 && tokens > kMostTokensShared;
-}
-
 inline int tiles_of(const ProductShape& shape, const Form& form) {
   const int columns = shape.gated ? form.rows / 2 : form.rows;
   return (shape.n + columns - 1) / columns;
 }
 inline int k_blocks_of(const ProductShape& shape) { return (shape.k + kBlockK - 1) / kBlockK; }
+
+inline int token_tiles_of(std::int64_t tokens, const Form& form) {
+  return static_cast<int>((tokens + form.tokens - 1) / form.tokens);
+}
 
 // Whether the form takes so many tokens, every slice has some k, and it is worth trying.
 bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan);
@@ -73,7 +80,7 @@ std::string describe(const ProductPlan& plan);  // for a recording
 
 struct Call {
   TwoGemms products;
-  ActivationArgs activation;
+  sm90::FastActivation activation;
   bool gated = false;
   Plan plan;
 };

@@ -1,4 +1,4 @@
-// Thread block clusters (sm_90): the CTAs of a cluster wait for one another and read each other's shared memory.
+// Thread block clusters (sm_90): the CTAs of a cluster wait for one another and write to each other's shared memory.
 #pragma once
 
 #include <cstdint>
@@ -9,16 +9,16 @@ namespace fusedmlp::cuda::ptx {
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-// 16 bytes at the address that `shared` is in the CTA of this rank.
-__device__ inline float4 load_cluster(std::uint32_t shared, std::uint32_t rank) {
-  std::uint32_t there;
+// 16 bytes to the address that `shared` is in the CTA of this rank; they count on its barrier.
+__device__ inline void store_cluster(std::uint32_t shared, std::uint32_t barrier, std::uint32_t rank,
+                                     const float4& v) {
+  std::uint32_t there, its_barrier;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared), "r"(rank));
-  float4 v;
-  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-               : "r"(there)
-               : "memory");
-  return v;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(its_barrier) : "r"(barrier), "r"(rank));
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(there),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(its_barrier)
+      : "memory");
 }
 
 }  // namespace fusedmlp::cuda::ptx

@@ -36,4 +36,15 @@ __device__ inline void mbarrier_wait(std::uint32_t barrier, std::uint32_t parity
       : "memory");
 }
 
+// The same, and sees what other CTAs of the cluster wrote.
+__device__ inline void mbarrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
+  asm volatile(
+      "{\n .reg .pred done;\n"
+      "wait:\n mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      " @done bra.uni complete;\n bra.uni wait;\n"
+      "complete:\n}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
 }  // namespace fusedmlp::cuda::ptx

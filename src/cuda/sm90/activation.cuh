@@ -1,6 +1,8 @@
 // Activations in the epilogue's registers.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/common/activations.cuh"
 #include "cuda/sm90/activation.h"
 
@@ -34,5 +36,23 @@ __device__ inline float gated(const FastActivation& f, float gate, float up) {
   }
   return activate<kShape, kCoefficients>(f, gate) * up;
 }
+
+// body(shape), a std::integral_constant: one branch for many elements. swiglu_oai is gated alone.
+template <bool kGated, class Body>
+__device__ __forceinline__ void with_shape(Shape shape, const Body& body) {
+  switch (shape) {
+    case Shape::identity: return body(std::integral_constant<Shape, Shape::identity>());
+    case Shape::relu: return body(std::integral_constant<Shape, Shape::relu>());
+    case Shape::relu2: return body(std::integral_constant<Shape, Shape::relu2>());
+    case Shape::sigmoid: return body(std::integral_constant<Shape, Shape::sigmoid>());
+    case Shape::logistic: return body(std::integral_constant<Shape, Shape::logistic>());
+    case Shape::swiglu_oai:
+      if constexpr (kGated) return body(std::integral_constant<Shape, Shape::swiglu_oai>());
+  }
+}
+
+// Coefficients of FastActivation::p that a storage type uses.
+template <class T>
+inline constexpr int kCoefficients = std::is_same_v<T, __half> ? 5 : 3;
 
 }  // namespace fusedmlp::cuda::sm90
