@@ -3,6 +3,7 @@
 //   fusedmlp_bench_gpu_kernels --seams FILE [SPEC]...    every token count from 1 to 128 and around multiples of 64:
 //       where dispatch's choice is slower than the fastest entry; all times to FILE, a table to stdout
 //   --every N      seams: only every Nth token count
+//   fusedmlp_bench_gpu_kernels --profile [SPEC TOKENS]...  runs dispatch's choice twice, untimed, for a profiler
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -15,18 +16,22 @@
 #include "core/dispatch.h"
 #include "core/measure_entries.h"
 #include "core/text.h"
+#include "cuda/common/operands.h"
 #include "fusedmlp/fusedmlp.h"
 
 namespace {
 
 using namespace fusedmlp;
 
+void require(const Status& status) {
+  if (status) return;
+  std::fprintf(stderr, "%s\n", status.to_string().c_str());
+  std::exit(1);
+}
+
 template <class T>
 T take(Result<T> result) {
-  if (!result) {
-    std::fprintf(stderr, "%s\n", result.status().to_string().c_str());
-    std::exit(1);
-  }
+  require(result.status());
   return std::move(result).value();
 }
 
@@ -167,6 +172,19 @@ int seams(const std::string& path, std::vector<std::string> specs, int every, co
   return std::fclose(file) == 0 ? 0 : 1;
 }
 
+void profile(const MlpSpec& spec, std::int64_t tokens) {
+  const auto rows = [&](std::int64_t width) {
+    return take(cuda::DeviceMemory::allocate(static_cast<std::size_t>(tokens * width) * size_of(spec.dtype)));
+  };
+  auto weights = take(cuda::DeviceWeights::allocate(spec));
+  const cuda::DeviceMemory x = rows(spec.d_in), y = rows(spec.d_out);
+  require(weights.fill());
+  require(cuda::fill_normal(spec.dtype, x.data(), tokens * spec.d_in, 1));
+  const Plan plan = take(Plan::create(spec, weights.views(), Device::cuda()));
+  for (int i = 0; i < 2; ++i) require(plan.run(x.data(), y.data(), tokens));
+  std::printf("%s, %lld tokens\n", to_string(spec).c_str(), static_cast<long long>(tokens));
+}
+
 struct Case {
   const char* spec;
   std::int64_t tokens;
@@ -186,6 +204,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> rest;
   std::string path, command = "fusedmlp_bench_gpu_kernels";
   int every = 1;
+  bool profiled = false;
   for (int i = 1; i < argc; ++i) {
     command.append(" ").append(argv[i]);
     const bool more = i + 1 < argc;
@@ -195,15 +214,18 @@ int main(int argc, char** argv) {
     } else if (std::strcmp(argv[i], "--every") == 0 && more) {
       every = std::max(1, std::atoi(argv[++i]));
       command.append(" ").append(std::to_string(every));
+    } else if (std::strcmp(argv[i], "--profile") == 0) {
+      profiled = true;
     } else {
       rest.emplace_back(argv[i]);
     }
   }
   if (!path.empty()) return seams(path, rest, every, command);
+  const auto look = profiled ? profile : bench;
   if (rest.empty()) {
-    for (const Case& c : kCases) bench(*parse_spec(c.spec), c.tokens);
+    for (const Case& c : kCases) look(*parse_spec(c.spec), c.tokens);
   }
   for (std::size_t i = 0; i + 1 < rest.size(); i += 2) {
-    bench(take(parse_spec(rest[i])), std::atoll(rest[i + 1].c_str()));
+    look(take(parse_spec(rest[i])), std::atoll(rest[i + 1].c_str()));
   }
 }

@@ -1,11 +1,14 @@
 """fusedmlp beside PyTorch on a GPU: eager, torch.compile, max-autotune, cuBLASLt's GELU epilogue, cuBLAS alone, and
 Liger's activation kernels where liger_kernel can be imported.
 
-    python benchmarks/peers_gpu.py --out FILE.json [--only REGEX] [--quick] [--no-autotune]
+    python benchmarks/peers_gpu.py --out FILE.json [--only REGEX] [--quick] [--no-autotune] [--sustained SECONDS]
 
-Every figure is microseconds a forward pass: CUDA-graph replay, weights rotated past 200 MB so that they are cold in
-L2, random data, medians of interleaved repeats. Variants share weights and input. "cublas" is the GEMMs alone, gate
-and up packed, without activation: a mark, not a peer.
+Every figure is microseconds a forward pass: replay of a CUDA graph of 32 MLPs (fewer where they take longer than
+5 ms), weights rotated past 200 MB so that they are cold in L2, random data, medians of interleaved repeats. Variants
+share weights and input. "cublas" is the GEMMs alone, gate and up packed, without activation: a mark, not a peer.
+
+Samples of many tokens are bursts of 5 ms after a pause; "sustained" is the mean of a second after SECONDS of the same
+work, when the card is at its power limit.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import math
 import re
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -29,6 +33,9 @@ from fusedmlp.limits import environment
 COLD_BYTES = 200e6
 SAMPLE_SECONDS = 5e-3
 SAMPLES = 15
+LAYERS = 32  # MLPs of a graph, as many as a model has
+MANY_TOKENS = 512
+PAUSE_SECONDS = 0.03
 
 # name, form, d_in, d_hidden, bias, tokens
 SHAPES = [
@@ -115,7 +122,7 @@ def variants(form: str, autotune: bool) -> dict[str, Callable]:
     return result
 
 
-def capture(call: Callable, x: torch.Tensor, copies: list[Weights]) -> torch.cuda.CUDAGraph:
+def capture(call: Callable, x: torch.Tensor, copies: list[Weights], passes: int) -> torch.cuda.CUDAGraph:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(2):
@@ -124,7 +131,7 @@ def capture(call: Callable, x: torch.Tensor, copies: list[Weights]) -> torch.cud
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for weights in copies:
+        for weights in copies * passes:
             call(x, weights)
     return graph
 
@@ -139,12 +146,28 @@ def seconds(graph: torch.cuda.CUDAGraph, replays: int) -> float:
     return begin.elapsed_time(end) / 1e3 / replays
 
 
-def measure(form: str, d_in: int, d_hidden: int, bias: bool, tokens: int, autotune: bool) -> dict:
+def sustained(graph: torch.cuda.CUDAGraph, once: float, before: float) -> float:
+    """Seconds a replay in the second after `before` seconds of replays."""
+    seconds(graph, max(1, round(before / once)))
+    return seconds(graph, max(1, round(1 / once)))
+
+
+def measure(
+    form: str,
+    d_in: int,
+    d_hidden: int,
+    bias: bool,
+    tokens: int,
+    limit_us: float,
+    autotune: bool,
+    sustained_after: float,
+) -> dict:
     torch.manual_seed(0)
     torch._dynamo.reset()
     bytes_of_one = 2 * d_in * d_hidden * (2 if form == "gelu" else 3)
     count = max(2, math.ceil(COLD_BYTES / bytes_of_one) + 1)
     copies = [Weights(form, d_in, d_hidden, bias) for _ in range(count)]
+    passes = max(1, min(math.ceil(LAYERS / count), int(SAMPLE_SECONDS * 1e6 / limit_us / count)))
     x = torch.randn(tokens, d_in, device="cuda", dtype=torch.bfloat16)
     calls = variants(form, autotune)
     packed = [torch.cat([w.gate, w.up]) if w.gate is not None else w.up for w in copies]
@@ -157,7 +180,7 @@ def measure(form: str, d_in: int, d_hidden: int, bias: bool, tokens: int, autotu
     graphs, replays, samples = {}, {}, {}
     for name, call in calls.items():
         try:
-            graphs[name] = capture(call, x, copies)
+            graphs[name] = capture(call, x, copies, passes)
         except Exception as error:  # a peer that does not run is a row without a figure
             result.setdefault("failed", {})[name] = str(error).splitlines()[0][:200]
             continue
@@ -169,7 +192,14 @@ def measure(form: str, d_in: int, d_hidden: int, bias: bool, tokens: int, autotu
         samples[name] = []
     for _ in range(SAMPLES):
         for name, graph in graphs.items():
-            samples[name].append(seconds(graph, replays[name]) / count * 1e6)
+            if tokens >= MANY_TOKENS:
+                time.sleep(PAUSE_SECONDS)
+            samples[name].append(seconds(graph, replays[name]) / (count * passes) * 1e6)
+    if sustained_after > 0 and tokens >= MANY_TOKENS:
+        result["sustained_us"] = {
+            name: round(sustained(graph, seconds(graph, 2), sustained_after) / (count * passes) * 1e6, 2)
+            for name, graph in graphs.items()
+        }
     result["us"] = {name: round(statistics.median(values), 2) for name, values in samples.items()}
     result["spread"] = {
         name: round((max(values) - min(values)) / statistics.median(values), 3)
@@ -189,6 +219,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="regular expression on 'NAME M=TOKENS'")
     parser.add_argument("--quick", action="store_true", help="M = 1024 and 8192 only")
+    parser.add_argument("--sustained", type=float, default=0, help="seconds before the sustained figure; 0: none")
     parser.add_argument("--no-autotune", action="store_true", help="leave max-autotune out")
     options = parser.parse_args()
     if not torch.cuda.is_available():
@@ -204,7 +235,16 @@ def main() -> int:
             row = {"name": name, "spec": spec, "tokens": tokens, "kernel": explanation["chosen"]}
             row["limit_us"] = round(float(explanation["limit_us"]), 2)
             with torch.no_grad():
-                row |= measure(form, d_in, d_hidden, bias, tokens, not options.no_autotune)
+                row |= measure(
+                    form,
+                    d_in,
+                    d_hidden,
+                    bias,
+                    tokens,
+                    float(explanation["limit_us"]),
+                    not options.no_autotune,
+                    options.sustained,
+                )
             rows.append(row)
             figures = "  ".join(f"{key} {value:.1f}" for key, value in row["us"].items())
             print(

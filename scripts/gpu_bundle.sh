@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes ./gpu-bundle: everything that proves and times the GPU kernels, to be taken to a machine with a GPU. There:
-#   gpu-bundle/run.sh STAGE      tests | soak | sanitizers | python | benchmark | tiles | layers | seams | all
+#   gpu-bundle/run.sh STAGE      tests | soak | sanitizers | python | benchmark | tiles | layers | seams | profile | all
 set -euo pipefail
 source "$(dirname "$0")/common.sh"
 

@@ -15,6 +15,7 @@ from plan_fit import Row, fit  # noqa: E402
 
 PLAN_H = Path(__file__).resolve().parents[2] / "src/cuda/cluster/plan.h"
 SMS, BLOCK_K, MOST_SLICES, SHARED = 132, 64, 8, 227 << 10
+MEGABYTES, KILOBYTES = 4.46, 95.0  # a microsecond, from memory and into an SM
 TABLE = re.search(r"kForms\[\] = \{(.*?)\};", PLAN_H.read_text(), re.DOTALL).group(1)
 FORMS = [
     (*map(int, row[:4]), row[4] == "true")
@@ -53,7 +54,7 @@ def features(gated: bool, n: int, k: int, tokens: int, form: int, slices: int) -
     stages = left // ((rows + most_tokens) * BLOCK_K * 2) // groups * groups
     thin = 512 / (rows * stages) if resident == 2 and per_sm <= 1 else 0
     return {
-        "read": most * kb,
+        "stream": max(megabytes / MEGABYTES, most * kb / KILOBYTES),
         "products": most * blocks * rows * most_tokens / 4096,
         "output": outputs,
         "handed": outputs if slices > 1 else 0,

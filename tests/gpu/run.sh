@@ -9,6 +9,7 @@
 #   run.sh tiles        single products with every tile, beside the cost model
 #   run.sh layers       32 MLPs in one CUDA graph, with programmatic dependent launch and without
 #   run.sh seams        dispatch's choice beside every entry, from 1 to 4096 tokens; SEAMS_ARGS adds arguments
+#   run.sh profile      ncu on the kernels of the main shapes: time, bandwidth, tensor cores, L2, registers
 #   run.sh all          tests, soak, sanitizers, python, benchmark
 set -uo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -125,6 +126,26 @@ stage_layers() {
   report layers "$rc" $((SECONDS - started))
 }
 
+# Kernels one after another, caches emptied before each: what overlaps and what stays in L2 between launches is not seen.
+stage_profile() {
+  if ! command -v ncu >/dev/null; then
+    printf '%-24s left out: no ncu here\n' profile
+    return
+  fi
+  local started=$SECONDS rc=0 section sections=()
+  for section in SpeedOfLight MemoryWorkloadAnalysis ComputeWorkloadAnalysis LaunchStats; do
+    sections+=(--section "$section")
+  done
+  timeout 300 ncu "${sections[@]}" --metrics dram__bytes_read.sum,dram__bytes_write.sum --page raw --csv \
+    --log-file "$OUT/ncu.csv" "$HERE/bin/fusedmlp_bench_gpu_kernels" --profile \
+    geglu_tanh:768x3072,bf16 1 geglu_tanh:768x3072,bf16 64 geglu_tanh:768x3072,bf16 1024 \
+    geglu_tanh:768x3072,bf16 8192 gelu:4096x4096+bias,bf16 64 gelu:4096x4096+bias,bf16 1024 \
+    gelu:1024x4096+bias,bf16 8192 swiglu:4096x14336,bf16 1 swiglu:4096x14336,bf16 64 \
+    gelu:128x512+bias,bf16 65536 gelu:256x1024+bias,bf16 65536 >"$OUT/ncu.txt" 2>&1 || rc=$?
+  report profile "$rc" $((SECONDS - started))
+  ((rc)) && tail -n 3 "$OUT/ncu.csv" "$OUT/ncu.txt"
+}
+
 stage_seams() {
   local started=$SECONDS rc=0
   # shellcheck disable=SC2086
@@ -134,15 +155,15 @@ stage_seams() {
 }
 
 # Without a GPU every test is skipped, which must not read as a success.
-if [[ ${1:-} == @(tests|soak|sanitizers|python|benchmark|tiles|layers|seams|all) ]] &&
+if [[ ${1:-} == @(tests|soak|sanitizers|python|benchmark|tiles|layers|seams|profile|all) ]] &&
   "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter='StatelessRun.*' | grep -q SKIPPED; then
   echo "run.sh: fusedmlp sees no GPU here (CUDA 13 needs driver R580 or newer)" >&2
   exit 2
 fi
 
 case ${1:-} in
-  tests | soak | sanitizers | python | benchmark | tiles | layers | seams) "stage_$1" ;;
+  tests | soak | sanitizers | python | benchmark | tiles | layers | seams | profile) "stage_$1" ;;
   all) for stage in tests soak sanitizers python benchmark; do "stage_$stage"; done ;;
-  *) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 2 ;;
+  *) sed -n '2,15s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 exit $failed

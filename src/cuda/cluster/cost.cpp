@@ -13,32 +13,37 @@ namespace {
 // Microseconds, fitted by lab/cluster/fit.py to pairs of plans on an H200, tests/data/gpu/cluster_plans.txt, which
 // tests/gpu/cluster_test.cpp holds them to. What each counts is in microseconds() below.
 struct Costs {
-  double again = 0, few = 0, handed = 0, output = 0, products = 0, read = 0, shallow = 0;
-  double shared = 0, sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
+  double again = 0, few = 0, handed = 0, output = 0, products = 0, shallow = 0;
+  double shared = 0, stream = 0, sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
 };
-constexpr Costs kUp = {.again = 0.00171,
-                       .handed = 0.00261,
-                       .output = 0.0241,
-                       .products = 0.0597,
-                       .read = 0.00287,
-                       .shallow = 0.0844,
-                       .thin = 0.301,
-                       .uneven = 0.0781,
-                       .used = 1.3,
-                       .wave = 2.54};
-constexpr Costs kDown = {.again = 0.00251,
-                         .few = 2.21,
-                         .handed = 0.00561,
-                         .output = 0.0202,
-                         .products = 0.0869,
-                         .shallow = 0.124,
-                         .shared = 0.134,
-                         .thin = 0.367,
-                         .uneven = 0.062,
-                         .used = 3.02,
-                         .wave = 3.08};
-constexpr double kMegabyte = 0.127;  // of all weights
-constexpr double kCrowd = 0.773, kCrowded = 0.597;
+constexpr Costs kUp = {.again = 0.00414,
+                       .few = 0.224,
+                       .handed = 0.0115,
+                       .output = 0.0146,
+                       .products = 0.0505,
+                       .shallow = 0.0965,
+                       .stream = 0.583,
+                       .thin = 0.28,
+                       .uneven = 0.0397,
+                       .used = 1.7,
+                       .wave = 2.34};
+constexpr Costs kDown = {.again = 0.00354,
+                         .few = 1.68,
+                         .handed = 0.00869,
+                         .output = 0.0172,
+                         .products = 0.0917,
+                         .shallow = 0.126,
+                         .shared = 0.347,
+                         .stream = 0.0353,
+                         .sums = 0.0394,
+                         .thin = 0.238,
+                         .uneven = 0.0355,
+                         .used = 2.8,
+                         .wave = 3.02};
+constexpr double kMegabyte = 0.0693;  // of all weights
+constexpr double kCrowd = 0.664, kCrowded = 0.415;
+constexpr double kMegabytesPerMicrosecond = 4.46;  // from memory
+constexpr double kKilobytesPerMicrosecond = 95;    // into an SM
 // GELU 128x512 takes 1.2 to 1.5 times what the costs say (benchmarks/results/gpu_seams_h200.json).
 constexpr double kSmall = 0.6, kSmallBytes = 2e6;
 
@@ -76,7 +81,8 @@ double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t 
   const double megabytes = shape.weight_megabytes();
   // Weight rows on their way are few where an SM holds one CTA of a form for two.
   const double thin = resident == 2 && per_sm <= 1 ? 512.0 / (form.rows * form.stages()) : 0;
-  return costs.read * most * kb + costs.products * most * blocks * form.rows * form.tokens / 4096 +
+  return costs.stream * std::max(megabytes / kMegabytesPerMicrosecond, most * kb / kKilobytesPerMicrosecond) +
+         costs.products * most * blocks * form.rows * form.tokens / 4096 +
          costs.output * outputs + (plan.slices > 1 ? costs.handed * outputs + costs.shared : 0) +
          costs.sums * std::log2(plan.slices) + costs.again * (full < 4 ? (full - 1) * kb : 0) +
          costs.wave * (full - 1) + costs.uneven * ((full > 1 ? full / waves : 1) - 1) * megabytes +
