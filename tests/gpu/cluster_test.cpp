@@ -94,8 +94,8 @@ TEST(Cluster, EveryFormIsExact) {
       for (const char* text : {"reglu:552x760->72+bias,bf16", "relu:1160x552->200+bias,fp16"}) {
         const MlpSpec spec = spec_of(text);
         const bool many = kForms[form].tokens > 64;
-        for (const std::int64_t tokens : many ? std::vector<std::int64_t>{65, 125, 131, 253}
-                                              : std::vector<std::int64_t>{1, 27, 61}) {
+        for (const std::int64_t tokens :
+             many ? std::vector<std::int64_t>{65, 125, 131, 253} : std::vector<std::int64_t>{1, 27, 61}) {
           const ProductPlan product{form, slices};
           if (!fits(cuda::up_shape(spec), tokens, product)) continue;
           ASSERT_TRUE(fits(cuda::down_shape(spec), tokens, product));

@@ -74,19 +74,18 @@ double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t 
   const double capacity = std::max(1.0, std::floor(device.cores * held(plan.slices) / plan.slices)) * plan.slices;
   const double per_sm = ctas / device.cores, waves = ctas / capacity / resident, full = std::ceil(waves);
   const double most = full == 1 ? std::min(std::ceil(per_sm), resident) : per_sm;
-  const int blocks = (k_blocks_of(shape) + plan.slices - 1) / plan.slices;  // of k, a CTA's
+  const int blocks = (k_blocks_of(shape) + plan.slices - 1) / plan.slices;                     // of k, a CTA's
   const double count = std::ceil(static_cast<double>(tokens) / token_tiles_of(tokens, form));  // of a tile
-  const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;            // that a CTA reads
-  const double outputs = form.rows * count / (form.tokens * form.groups);     // of a thread
+  const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;                             // that a CTA reads
+  const double outputs = form.rows * count / (form.tokens * form.groups);                      // of a thread
   const double megabytes = shape.weight_megabytes();
   // Weight rows on their way are few where an SM holds one CTA of a form for two.
   const double thin = resident == 2 && per_sm <= 1 ? 512.0 / (form.rows * form.stages()) : 0;
   return costs.stream * std::max(megabytes / kMegabytesPerMicrosecond, most * kb / kKilobytesPerMicrosecond) +
-         costs.products * most * blocks * form.rows * form.tokens / 4096 +
-         costs.output * outputs + (plan.slices > 1 ? costs.handed * outputs + costs.shared : 0) +
-         costs.sums * std::log2(plan.slices) + costs.again * (full < 4 ? (full - 1) * kb : 0) +
-         costs.wave * (full - 1) + costs.uneven * ((full > 1 ? full / waves : 1) - 1) * megabytes +
-         costs.few * std::max(0.0, 1 - per_sm) +
+         costs.products * most * blocks * form.rows * form.tokens / 4096 + costs.output * outputs +
+         (plan.slices > 1 ? costs.handed * outputs + costs.shared : 0) + costs.sums * std::log2(plan.slices) +
+         costs.again * (full < 4 ? (full - 1) * kb : 0) + costs.wave * (full - 1) +
+         costs.uneven * ((full > 1 ? full / waves : 1) - 1) * megabytes + costs.few * std::max(0.0, 1 - per_sm) +
          costs.used * share_of_sms(shape, tokens, plan, device) +  // what is left is the next launch's
          costs.shallow * thin * megabytes + costs.thin * thin;
 }
@@ -103,8 +102,8 @@ std::vector<Candidate> candidates(const Costs& costs, const ProductShape& shape,
     for (const int slices : kSlices) {
       const ProductPlan plan{form, slices};
       if (!fits(shape, tokens, plan)) continue;
-      all.push_back({plan, microseconds(costs, shape, tokens, plan, device),
-                     share_of_sms(shape, tokens, plan, device)});
+      all.push_back(
+          {plan, microseconds(costs, shape, tokens, plan, device), share_of_sms(shape, tokens, plan, device)});
     }
   }
   return all;
@@ -116,8 +115,8 @@ bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& pla
   const Form& form = kForms[plan.form];
   // Clusters of more than 4 CTAs were no faster with two CTAs an SM.
   const bool suits = form.tokens == 64 ? tokens <= 64 : tokens > 64;
-  return suits && tokens <= kMostTokens && plan.slices <= k_blocks_of(shape) &&
-         (form.slices || plan.slices == 1) && (form.resident == 1 || plan.slices <= 4);
+  return suits && tokens <= kMostTokens && plan.slices <= k_blocks_of(shape) && (form.slices || plan.slices == 1) &&
+         (form.resident == 1 || plan.slices <= 4);
 }
 
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,

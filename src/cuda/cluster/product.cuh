@@ -28,7 +28,7 @@ struct Tile {
   static constexpr Form kShape = kForms[kForm];
   static constexpr bool kGated = kIsGated;
   static constexpr int kN = kShape.rows, kTokens = kShape.tokens, kGroups = kShape.groups, kStages = kShape.stages();
-  static constexpr int kOut = kGated ? kN / 2 : kN;        // columns of output
+  static constexpr int kOut = kGated ? kN / 2 : kN;         // columns of output
   static constexpr int kGroupThreads = kTokens / 64 * 128;  // that multiply
   static constexpr int kConsumers = kGroups * kGroupThreads;
   static constexpr int kThreads = kConsumers + 32;
@@ -36,7 +36,7 @@ struct Tile {
   // The groups' sums take the place of the stages. Pitch: floats between tokens; pairs of four rows meet all banks.
   static constexpr int kPitch = kN + 8, kBytesSums = kTokens * kPitch * 4;
   // Sums of all slices, of the tokens whose outputs this CTA finishes.
-  static constexpr int kOffsetReceived = std::max(kStages * kStage, kGroups * kBytesSums);
+  static constexpr int kOffsetReceived = std::max(kStages * kStage, kGroups* kBytesSums);
   static constexpr int kOffsetBias = kOffsetReceived + kShape.received_bytes();
   static constexpr int kOffsetBarriers = kOffsetBias + kN * 4;  // full, empty, received
   static constexpr int kShared = kOffsetBarriers + 8 * (2 * kStages + 1);
@@ -69,8 +69,7 @@ __device__ __forceinline__ Slice slice_of(const Params& p) {
   const int rank = static_cast<int>(blockIdx.x) % p.slices, tile = static_cast<int>(blockIdx.x) / p.slices;
   const int token = tile % p.token_tiles * p.box_tokens;
   const int first = p.k_blocks * rank / p.slices;
-  return {rank,  tile / p.token_tiles * Tile::kOut,
-          token, min(p.box_tokens, p.tokens - token),
+  return {rank,  tile / p.token_tiles * Tile::kOut,         token, min(p.box_tokens, p.tokens - token),
           first, p.k_blocks * (rank + 1) / p.slices - first};
 }
 
@@ -317,9 +316,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   ptx::cluster_wait();
   hand_out<Tile>(slice, shares, shared, received);
   ptx::mbarrier_wait_cluster(received, 0);
-  finish<T, Tile, Tile::kTokens / 2, kMostSlices>(p, slice, shares.first, shares.own,
-                                                  shared + Tile::kOffsetReceived, Tile::kN, p.slices,
-                                                  shares.tokens * Tile::kN * 4, bias);
+  finish<T, Tile, Tile::kTokens / 2, kMostSlices>(p, slice, shares.first, shares.own, shared + Tile::kOffsetReceived,
+                                                  Tile::kN, p.slices, shares.tokens * Tile::kN * 4, bias);
 }
 
 }  // namespace fusedmlp::cuda::cluster
