@@ -80,8 +80,9 @@ def main() -> None:
         up, down = tuple(map(int, p[3:5])), tuple(map(int, p[6:8]))
         row = {"start": 1.0, "megabyte": 2e-6 * d_in * d_hidden * (3 if gated else 2)}
         for side, shape, plan in (("up", (gated, d_hidden, d_in), up), ("down", (False, d_in, d_hidden), down)):
+            kind = "many" if tokens > 64 else "few"
             for name, value in features(*shape, tokens, *plan).items():
-                row[f"{side} any {name}"] = value
+                row[f"{side} {kind} {name}"] = value
         # The part of the second launch that finds no room beside the first one.
         first = share_of_sms(gated, d_hidden, tokens, *up)
         second = share_of_sms(False, d_in, tokens, *down)

@@ -80,7 +80,7 @@ TEST(ClusterPlans, AreChosenAsMeasured) {
     ASSERT_TRUE(file) << "a line ends early";
     plans.add(text, tokens, us * 1e-6, predicted_seconds(spec_of(text), tokens, up, down, device));
   }
-  plans.expect(63, 0.11, 0.03, 0.11);
+  plans.expect(63, 0.04, 0.01, 0.07);
 }
 
 // Every kernel with every number of slices, tiles that end within a tile and k within a block, on integers that all
@@ -95,7 +95,7 @@ TEST(Cluster, EveryFormIsExact) {
         const MlpSpec spec = spec_of(text);
         const bool many = kForms[form].tokens > 64;
         for (const std::int64_t tokens :
-             many ? std::vector<std::int64_t>{65, 125, 131, 253} : std::vector<std::int64_t>{1, 27, 61}) {
+             many ? std::vector<std::int64_t>{65, 125, 131, 253} : std::vector<std::int64_t>{1, 27, 32, 61}) {
           const ProductPlan product{form, slices};
           if (!fits(cuda::up_shape(spec), tokens, product)) continue;
           ASSERT_TRUE(fits(cuda::down_shape(spec), tokens, product));

@@ -16,32 +16,52 @@ struct Costs {
   double again = 0, few = 0, handed = 0, output = 0, products = 0, shallow = 0;
   double shared = 0, stream = 0, sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
 };
-constexpr Costs kUp = {.again = 0.00414,
-                       .few = 0.224,
-                       .handed = 0.0115,
-                       .output = 0.0146,
-                       .products = 0.0505,
-                       .shallow = 0.0965,
-                       .stream = 0.583,
-                       .thin = 0.28,
-                       .uneven = 0.0397,
-                       .used = 1.7,
-                       .wave = 2.34};
-constexpr Costs kDown = {.again = 0.00354,
-                         .few = 1.68,
-                         .handed = 0.00869,
-                         .output = 0.0172,
-                         .products = 0.0917,
-                         .shallow = 0.126,
-                         .shared = 0.347,
-                         .stream = 0.0353,
-                         .sums = 0.0394,
-                         .thin = 0.238,
-                         .uneven = 0.0355,
-                         .used = 2.8,
-                         .wave = 3.02};
-constexpr double kMegabyte = 0.0693;  // of all weights
-constexpr double kCrowd = 0.664, kCrowded = 0.415;
+// Up to 64 tokens, and more.
+constexpr Costs kUpFew = {.again = 0.0032,
+                          .few = 0.283,
+                          .handed = 0.00691,
+                          .output = 0.0059,
+                          .products = 0.0511,
+                          .shallow = 0.0958,
+                          .shared = 0.0876,
+                          .stream = 0.646,
+                          .used = 0.594,
+                          .wave = 1.78};
+constexpr Costs kUpMany = {.again = 0.000644,
+                           .few = 1.55,
+                           .handed = 0.0348,
+                           .output = 0.0157,
+                           .products = 0.0936,
+                           .shallow = 0.0801,
+                           .thin = 0.555,
+                           .uneven = 0.184,
+                           .used = 2.28,
+                           .wave = 3.51};
+constexpr Costs kDownFew = {.again = 0.00023,
+                            .few = 3.05,
+                            .handed = 0.0021,
+                            .products = 0.0342,
+                            .shallow = 0.107,
+                            .shared = 0.483,
+                            .stream = 0.546,
+                            .thin = 0.787,
+                            .uneven = 0.0451,
+                            .used = 2.63,
+                            .wave = 2.33};
+constexpr Costs kDownMany = {.again = 0.00152,
+                             .few = 0.296,
+                             .handed = 0.0306,
+                             .output = 0.0244,
+                             .products = 0.0527,
+                             .shallow = 0.128,
+                             .stream = 0.407,
+                             .sums = 0.199,
+                             .thin = 0.255,
+                             .uneven = 0.133,
+                             .used = 2.37,
+                             .wave = 3.9};
+constexpr double kMegabyte = 0.0745;  // of all weights
+constexpr double kCrowd = 0.599, kCrowded = 0.512;
 constexpr double kMegabytesPerMicrosecond = 4.46;  // from memory
 constexpr double kKilobytesPerMicrosecond = 95;    // into an SM
 // GELU 128x512 takes 1.2 to 1.5 times what the costs say (benchmarks/results/gpu_seams_h200.json).
@@ -49,6 +69,9 @@ constexpr double kSmall = 0.6, kSmallBytes = 2e6;
 
 // The share of the SMs that clusters of a size can hold: they lie within groups of 14 to 18 SMs.
 constexpr double held(int slices) { return slices <= 2 ? 1 : slices == 3 ? 0.94 : slices == 6 ? 0.82 : 0.91; }
+
+const Costs& up_costs(std::int64_t tokens) { return tokens <= 64 ? kUpFew : kUpMany; }
+const Costs& down_costs(std::int64_t tokens) { return tokens <= 64 ? kDownFew : kDownMany; }
 
 double ctas_of(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
@@ -113,9 +136,10 @@ std::vector<Candidate> candidates(const Costs& costs, const ProductShape& shape,
 
 bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
+  const std::int64_t more_than = form.tokens == 128 ? 64 : form.tokens == 64 ? 32 : 0;  // smaller forms take fewer
   // Clusters of more than 4 CTAs were no faster with two CTAs an SM.
-  const bool suits = form.tokens == 64 ? tokens <= 64 : tokens > 64;
-  return suits && tokens <= kMostTokens && plan.slices <= k_blocks_of(shape) && (form.slices || plan.slices == 1) &&
+  return tokens > more_than && (form.tokens == 128 || tokens <= form.tokens) && tokens <= kMostTokens &&
+         plan.slices <= k_blocks_of(shape) && (form.slices || plan.slices == 1) &&
          (form.resident == 1 || plan.slices <= 4);
 }
 
@@ -123,8 +147,8 @@ double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Product
                          const DeviceInfo& device) {
   const ProductShape first = up_shape(spec), second = down_shape(spec);
   const double bytes = core::weight_bytes(spec);
-  const double time = kMegabyte * bytes * 1e-6 + microseconds(kUp, first, tokens, up, device) +
-                      microseconds(kDown, second, tokens, down, device) +
+  const double time = kMegabyte * bytes * 1e-6 + microseconds(up_costs(tokens), first, tokens, up, device) +
+                      microseconds(down_costs(tokens), second, tokens, down, device) +
                       crowded(share_of_sms(first, tokens, up, device), share_of_sms(second, tokens, down, device));
   // None of the fitted MLPs is small; there the time is mostly what a launch takes in any case.
   const double small = 1 + kSmall * std::max(0.0, 1 - bytes / kSmallBytes);
@@ -134,8 +158,8 @@ double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Product
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   Plan plan;
   double least = 0;
-  const std::vector<Candidate> downs = candidates(kDown, down_shape(spec), tokens, device);
-  for (const Candidate& up : candidates(kUp, up_shape(spec), tokens, device)) {
+  const std::vector<Candidate> downs = candidates(down_costs(tokens), down_shape(spec), tokens, device);
+  for (const Candidate& up : candidates(up_costs(tokens), up_shape(spec), tokens, device)) {
     for (const Candidate& down : downs) {
       const double time = up.microseconds + down.microseconds + crowded(up.share_of_sms, down.share_of_sms);
       if (least == 0 || time < least) {

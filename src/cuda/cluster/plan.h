@@ -41,10 +41,8 @@ struct Form {
     return left / stage_bytes() / groups * groups;
   }
 };
-inline constexpr Form kForms[] = {{64, 64, 2, 1, true},
-                                  {128, 64, 1, 2, true},
-                                  {64, 128, 2, 1, true},
-                                  {64, 128, 1, 2, false},
+inline constexpr Form kForms[] = {{64, 32, 2, 1, true},   {128, 32, 1, 2, true}, {64, 64, 2, 1, true},
+                                  {128, 64, 1, 2, true},  {64, 128, 2, 1, true}, {64, 128, 1, 2, false},
                                   {128, 128, 1, 2, false}};
 inline constexpr int kFormCount = static_cast<int>(std::size(kForms));
 

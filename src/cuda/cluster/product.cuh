@@ -28,10 +28,11 @@ struct Tile {
   static constexpr Form kShape = kForms[kForm];
   static constexpr bool kGated = kIsGated;
   static constexpr int kN = kShape.rows, kTokens = kShape.tokens, kGroups = kShape.groups, kStages = kShape.stages();
-  static constexpr int kOut = kGated ? kN / 2 : kN;         // columns of output
-  static constexpr int kGroupThreads = kTokens / 64 * 128;  // that multiply
+  static constexpr int kOut = kGated ? kN / 2 : kN;                // columns of output
+  static constexpr int kGroupThreads = kTokens <= 64 ? 128 : 256;  // that multiply
   static constexpr int kConsumers = kGroups * kGroupThreads;
   static constexpr int kThreads = kConsumers + 32;
+  // A warpgroup multiplies 64 rows: beyond the tile's tokens whatever lies behind them, which no output uses.
   static constexpr int kBytesA = kTokens * kBlockK * 2, kBytesB = kN * kBlockK * 2, kStage = kBytesA + kBytesB;
   // The groups' sums take the place of the stages. Pitch: floats between tokens; pairs of four rows meet all banks.
   static constexpr int kPitch = kN + 8, kBytesSums = kTokens * kPitch * 4;
@@ -41,6 +42,7 @@ struct Tile {
   static constexpr int kOffsetBarriers = kOffsetBias + kN * 4;  // full, empty, received
   static constexpr int kShared = kOffsetBarriers + 8 * (2 * kStages + 1);
 
+  static_assert(kStage >= 64 * kBlockK * 2, "64 rows of a stage's inputs lie within it");
   static_assert(kStages >= 2 * kGroups && kStages % kGroups == 0, "a stage is one group's");
   static_assert((kShared + 1024) * kShape.resident <= kSharedLimit + 1024);
 };
@@ -141,6 +143,7 @@ __device__ __forceinline__ void leave_sums(std::uint32_t shared, const float (&d
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const std::uint32_t sums = shared + thread / Tile::kGroupThreads * Tile::kBytesSums;
   const int row = thread % Tile::kGroupThreads / 32 * 16 + lane / 4;
+  if (row >= Tile::kTokens) return;
 #pragma unroll
   for (int i = 0; i < Tile::kN / 2; i += 2) {
     const int at = (row + i / 2 % 2 * 8) * Tile::kPitch + i / 4 * 8 + lane % 4 * 2;
@@ -173,7 +176,7 @@ __device__ __forceinline__ float4 sum_of(std::uint32_t at, int parts, int bytes)
 // How the tokens of a tile are shared out to the CTAs of its cluster, the same number to each but the last.
 struct Shares {
   int tokens;             // of a CTA
-  std::uint32_t inverse;  // token / tokens is token * inverse >> 16, up to 256 tokens
+  std::uint32_t inverse;  // token / tokens is token * inverse >> 16 for as many as a tile has
   int first, own;         // this CTA's, and how many
 };
 __device__ __forceinline__ Shares shares_of(const Slice& slice, int slices) {
@@ -221,13 +224,13 @@ __device__ __forceinline__ uint2 outputs_of(const sm90::FastActivation& activati
   return word;
 }
 
-// The outputs of `tokens` tokens from `first` on, kMostTokens or fewer, from parts of their sums: `pitch` floats
+// The outputs of `tokens` tokens from `first` on, kMostRows or fewer, from parts of their sums: `pitch` floats
 // between tokens, `bytes` between parts.
-template <class T, class Tile, int kMostTokens, int kMostParts>
+template <class T, class Tile, int kMostRows, int kMostParts>
 __device__ __forceinline__ void finish(const Params& p, const Slice& slice, int first, int tokens, std::uint32_t sums,
                                        int pitch, int parts, int bytes, std::uint32_t bias) {
   constexpr int kQuads = Tile::kOut / 4, kAtOnce = Tile::kConsumers / kQuads;  // tokens
-  constexpr int kAll = (kMostTokens + kAtOnce - 1) / kAtOnce, kRounds = kAll < 4 ? kAll : 4;
+  constexpr int kAll = (kMostRows + kAtOnce - 1) / kAtOnce, kRounds = kAll < 4 ? kAll : 4;
   const int quad = static_cast<int>(threadIdx.x) % kQuads * 4;
   // Rows are multiples of 16 bytes; beyond the last column there is nothing or the gap behind the hidden.
   const bool inside = slice.column + quad < p.columns;
