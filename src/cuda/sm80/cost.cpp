@@ -9,7 +9,7 @@
 namespace fusedmlp::cuda::sm80 {
 namespace {
 
-constexpr double kMemoryShare = 0.92;  // of the bandwidth that a streaming kernel reaches (H200, 4096x14336)
+constexpr double kMemoryShare = 0.86;  // of the bandwidth that a streaming kernel reaches (H200, 4096x14336)
 
 constexpr std::int64_t kLeastSplitDepth = 4 * kDepth;
 
