@@ -108,22 +108,24 @@ __device__ inline float bias_at(const GemmParams& p, int first_column, int row) 
 
 // kBox columns of 64 rows of output from the accumulators of a warpgroup, as packed pairs in the accumulators' order.
 // `d` begins at the first column.
+template <class T, class Tile, Shape kShape>
+__device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
+#pragma unroll
+  for (int i = 0; i < Tile::kBox / 4; ++i) {
+    if constexpr (Tile::kGated) {
+      const float* up = d + Tile::kOut / 2;
+      out[i] = pack<T>(gated<kShape, kCoefficients<T>>(f, d[2 * i], up[2 * i]),
+                       gated<kShape, kCoefficients<T>>(f, d[2 * i + 1], up[2 * i + 1]));
+    } else {
+      out[i] = pack<T>(activate<kShape, kCoefficients<T>>(f, d[2 * i]),
+                       activate<kShape, kCoefficients<T>>(f, d[2 * i + 1]));
+    }
+  }
+}
+
 template <class T, class Tile>
 __device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
-  with_shape<Tile::kGated>(f.shape, [&](auto shape) {
-    constexpr Shape kShape = decltype(shape)::value;
-#pragma unroll
-    for (int i = 0; i < Tile::kBox / 4; ++i) {
-      if constexpr (Tile::kGated) {
-        const float* up = d + Tile::kOut / 2;
-        out[i] = pack<T>(gated<kShape, kCoefficients<T>>(f, d[2 * i], up[2 * i]),
-                         gated<kShape, kCoefficients<T>>(f, d[2 * i + 1], up[2 * i + 1]));
-      } else {
-        out[i] = pack<T>(activate<kShape, kCoefficients<T>>(f, d[2 * i]),
-                         activate<kShape, kCoefficients<T>>(f, d[2 * i + 1]));
-      }
-    }
-  });
+  with_shape<Tile::kGated>(f.shape, [&](auto shape) { finish<T, Tile, decltype(shape)::value>(f, d, out); });
 }
 
 // Packed pairs to shared memory in the layout of the output's tensor map: 64 rows of kBox columns, swizzled over that
