@@ -2,13 +2,16 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "cuda/common/tile_slot.h"
 #include "cuda/sm90/tiles.h"
 #include "gpu/cards.h"
 #include "gpu/exact_products.h"
+#include "gpu/green_context.h"
 
 namespace fusedmlp::test {
 namespace {
@@ -57,6 +60,72 @@ TEST(OneLaunch, IsExact) {
         return status;
       });
     }
+  }
+}
+
+// A grid for the whole GPU on a part of it, and on all of it while another kernel comes and goes: CTAs that are not
+// there are never waited for.
+class OneLaunchRuns : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "no GPU";
+    device_ = fusedmlp::describe(Device::cuda()).value();
+    if (device_.compute_capability != 90) GTEST_SKIP() << "not Hopper";
+  }
+  void TearDown() override { ::unsetenv("FUSEDMLP_KERNEL"); }
+
+  struct Problem {
+    explicit Problem(const char* text)
+        : resident(spec_of(text), make_values(spec_of(text), kTokens, Data::integer, 3), kTokens),
+          hidden(static_cast<std::size_t>(kTokens * resident.spec().d_hidden) * 2) {}
+    Resident resident;
+    DeviceBuffer hidden;
+  };
+  void queue(const Problem& problem, const Stream& stream, cudaStream_t handle) const {
+    const MlpSpec& spec = problem.resident.spec();
+    const RunArgs args = problem.resident.args(kTokens, stream);
+    const cuda::TwoGemms products =
+        cuda::two_gemms({spec, problem.resident.weights(), nullptr}, args.x, args.ldx, problem.hidden.data(),
+                        spec.d_hidden, args.y, spec.d_out, kTokens);
+    expect_ok(both_bf16({products.hidden, products.out, fast_activation(spec), device_.cores}, spec.gated, handle));
+  }
+
+  static constexpr std::int64_t kTokens = 900;
+  DeviceInfo device_;
+};
+
+TEST_F(OneLaunchRuns, OnAPartOfTheGpuAndBesideAKernelThatTakesSms) {
+  constexpr std::int64_t kRows = 4096;
+  const MlpSpec large = spec_of("gelu:1024x1024,bf16");
+  const Resident squatter(large, make_values(large, kRows, Data::normal, 4), kRows);
+  ::setenv("FUSEDMLP_KERNEL", "cuda.portable", 1);
+  const ::fusedmlp::Plan squat = squatter.plan();
+  const Stream beside, own, other;
+  const GreenContext part(partition(16).part);
+  for (const char* text : {"reglu:256x1024,bf16", "relu:512x1024,bf16"}) {
+    const Problem first(text), second(text);
+    first.resident.poison_y();
+    queue(first, own, own.handle());
+    EXPECT_EQ(own.wait(), "");
+    const std::vector<std::byte> want = first.resident.y(kTokens);
+
+    first.resident.poison_y();
+    for (int i = 0; i < 20; ++i) queue(first, own, part.stream());
+    expect_ok(cudaStreamSynchronize(part.stream()));
+    EXPECT_EQ(first.resident.y(kTokens), want) << text << " on " << part.sms() << " SMs";
+
+    first.resident.poison_y();
+    second.resident.poison_y();
+    for (int round = 0; round < 200; ++round) {
+      if (round % 8 == 0) expect_ok(squat.run(squatter.args(kRows, beside)));
+      queue(first, own, own.handle());
+      queue(second, other, other.handle());
+    }
+    EXPECT_EQ(own.wait(), "");
+    EXPECT_EQ(other.wait(), "");
+    EXPECT_EQ(beside.wait(), "");
+    EXPECT_EQ(first.resident.y(kTokens), want) << text;
+    EXPECT_EQ(second.resident.y(kTokens), want) << text;
   }
 }
 
