@@ -49,43 +49,44 @@ __device__ __forceinline__ float gated(const FastActivation& f, float gate, floa
   return activate<kForm, kHalf>(f, gate) * up;
 }
 
-// Pairs of the hidden, as operands of the second product, from accumulators of the first one: of the only weights, or
-// of gate and up. bf16 has the range to take the factor 2 back at the very end (f.end_scale); fp16 does it here.
-template <class T, bool kGated, Form kForm, int kPairs>
-__device__ __forceinline__ void activate_pairs(const FastActivation& f, const float* first, const float* up,
-                                               std::uint32_t (&h)[kPairs]) {
+// Values of the hidden, kCount of them, in place of accumulators of the first product: of the only weights, or of
+// gate and, behind them, of up. bf16 has the range to take the factor 2 back at the very end (f.end_scale); fp16 does
+// it here.
+template <class T, bool kGated, int kCount, Form kForm>
+__device__ __forceinline__ void activate_values(const FastActivation& f, float* s) {
   constexpr bool kHalf = std::is_same_v<T, f16>;
 #pragma unroll
-  for (int i = 0; i < kPairs; ++i) {
-    float v[2];
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      if constexpr (kGated) {
-        v[e] = gated<kForm, kHalf>(f, first[2 * i + e], up[2 * i + e]);
-      } else {
-        v[e] = activate<kForm, kHalf>(f, first[2 * i + e]);
-      }
-      if (kHalf && kDegree < kForm, kHalf >> 0) v[e] *= 0.5f;
+  for (int i = 0; i < kCount; ++i) {
+    if constexpr (kGated) {
+      s[i] = gated<kForm, kHalf>(f, s[i], s[kCount + i]);
+    } else {
+      s[i] = activate<kForm, kHalf>(f, s[i]);
     }
-    h[i] = pack<T>(v[0], v[1]);
+    if (kHalf && kDegree < kForm, kHalf >> 0) s[i] *= 0.5f;
   }
 }
 
-// The same with one branch for all pairs.
-template <class T, bool kGated, int kPairs>
-__device__ __forceinline__ void activate_pairs(const FastActivation& f, const float* first, const float* up,
-                                               std::uint32_t (&h)[kPairs]) {
+// The same with one branch for all values.
+template <class T, bool kGated, int kCount>
+__device__ __forceinline__ void activate_values(const FastActivation& f, float* s) {
   switch (f.form) {
-    case Form::identity: return activate_pairs<T, kGated, Form::identity>(f, first, up, h);
-    case Form::relu: return activate_pairs<T, kGated, Form::relu>(f, first, up, h);
-    case Form::relu2: return activate_pairs<T, kGated, Form::relu2>(f, first, up, h);
-    case Form::sigmoid: return activate_pairs<T, kGated, Form::sigmoid>(f, first, up, h);
-    case Form::normal: return activate_pairs<T, kGated, Form::normal>(f, first, up, h);
-    case Form::tanh_normal: return activate_pairs<T, kGated, Form::tanh_normal>(f, first, up, h);
-    case Form::logistic: return activate_pairs<T, kGated, Form::logistic>(f, first, up, h);
+    case Form::identity: return activate_values<T, kGated, kCount, Form::identity>(f, s);
+    case Form::relu: return activate_values<T, kGated, kCount, Form::relu>(f, s);
+    case Form::relu2: return activate_values<T, kGated, kCount, Form::relu2>(f, s);
+    case Form::sigmoid: return activate_values<T, kGated, kCount, Form::sigmoid>(f, s);
+    case Form::normal: return activate_values<T, kGated, kCount, Form::normal>(f, s);
+    case Form::tanh_normal: return activate_values<T, kGated, kCount, Form::tanh_normal>(f, s);
+    case Form::logistic: return activate_values<T, kGated, kCount, Form::logistic>(f, s);
     case Form::clamped:
-      if constexpr (kGated) return activate_pairs<T, kGated, Form::clamped>(f, first, up, h);
+      if constexpr (kGated) return activate_values<T, kGated, kCount, Form::clamped>(f, s);
   }
+}
+
+// Neighbours as pairs, operands of the second product.
+template <class T, int kPairs>
+__device__ __forceinline__ void pack_pairs(const float* values, std::uint32_t (&h)[kPairs]) {
+#pragma unroll
+  for (int i = 0; i < kPairs; ++i) h[i] = pack<T>(values[2 * i], values[2 * i + 1]);
 }
 
 // Zeros for what lies past the hidden's end: it is no part of the sum, whatever infinities met the weights' zeros

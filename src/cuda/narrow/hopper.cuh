@@ -1,10 +1,11 @@
 // A whole MLP of width <= 256 in one launch on Hopper: the hidden never leaves the registers.
 //
-// A persistent CTA of three warpgroups. Each of two takes 64 tokens at a time: their inputs in shared memory, their
-// outputs in accumulators. It goes through the hidden in chunks: wgmma makes a chunk of it from the input tile and
-// the first weights, bias and activation turn the accumulators into packed pairs, which are the A operand of the
-// second product where they are. A step is the second product of one chunk and the first one of the next, also across
-// tiles; while one warpgroup activates, the tensor cores work for the other.
+// A persistent CTA of three warpgroups. Each of two takes 64 tokens at a time, their outputs in accumulators, and
+// goes through the hidden in chunks: wgmma makes a chunk of it from the inputs and the first weights, the activation
+// turns the accumulators into packed pairs, which are the A operand of the second product where they are. A step
+// activates one chunk, beside the second product of the chunk before, also across tiles; the tensor cores work for
+// both warpgroups. What counts are the clocks in which they issue anything else: hence inputs in registers where
+// there is room, addresses in uniform registers, outputs through the copy engine.
 //
 // The third warpgroup's warps fetch: weights, in slices, into a ring of shared-memory stages that both warpgroups
 // read (or, where all of them fit, once for all tiles); biases of the hidden, which the tensor cores add; inputs.
@@ -38,17 +39,16 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
   const std::uint32_t shared = ptx::shared_address(dynamic_shared);
   const std::uint32_t stages = shared + Tile::kOffsetRing;
   const std::uint32_t biases = shared + Tile::kOffsetBias, down_bias = shared + Tile::kOffsetDownBias;
-  const std::uint32_t full = shared + Tile::kOffsetBarriers, empty = full + 8 * Tile::kUnits;
-  const std::uint32_t full_x = empty + 8 * kStages;  // [warpgroup][buffer]
-  const std::uint32_t empty_x = full_x + 8 * kConsumers * Tile::kInputs;
-  const std::uint32_t full_down_bias = empty_x + 8 * kConsumers * Tile::kInputs;
-  const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
+  const std::uint32_t full = shared + Tile::kOffsetBarriers, empty = full + 16 * Tile::kPlaces;
+  const std::uint32_t full_x = empty + 8 * kStages, empty_x = full_x + 8 * kConsumers;  // of each warpgroup
+  const std::uint32_t full_down_bias = empty_x + 8 * kConsumers;
+  const int warp = static_cast<int>(uniform(threadIdx.x / 32));
   const int warpgroup = warp / 4, lane = static_cast<int>(threadIdx.x % 32);
 
   if (warp == 0 && ptx::elect_one()) {
-    for (int i = 0; i < Tile::kUnits; ++i) ptx::mbarrier_init(full + 8 * i, i % 2 == 0 ? 2 : 1);  // weights, biases
+    for (int i = 0; i < 2 * Tile::kPlaces; ++i) ptx::mbarrier_init(full + 8 * i, i % 2 == 0 ? 2 : 1);  // biases too
     for (int i = 0; i < kStages; ++i) ptx::mbarrier_init(empty + 8 * i, 4 * kConsumers);
-    for (int i = 0; i < kConsumers * Tile::kInputs; ++i) {
+    for (int i = 0; i < kConsumers; ++i) {
       ptx::mbarrier_init(full_x + 8 * i, 1);
       ptx::mbarrier_init(empty_x + 8 * i, 4);
     }
@@ -61,37 +61,39 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
   const int grid = static_cast<int>(gridDim.x), block = static_cast<int>(blockIdx.x);
   // Tile `round` of warpgroup w is number (round * kConsumers + w) * grid + block.
   const int rounds = (p.tiles - block + kConsumers * grid - 1) / (kConsumers * grid);
-  const int passes = p.resident ? 1 : rounds;  // through the weights
+  // Those of all tiles, and kLag whose second weights alone are used.
+  const int pairs = p.resident ? p.chunks : rounds * p.chunks + Tile::kLag;
 
   if (warpgroup == kConsumers) {
     ptx::registers_shrink<kProducerRegisters>();
     const int role = warp % 4;
     if (role == 0) {
       ptx::grid_dependency_wait();
-      fetch_weights<Tile>(p, passes, stages, full, empty);
+      fetch_weights<Tile>(p, pairs, stages, full, empty);
     } else if (role == 1) {
       prepare_biases<T, Tile>(shared);
       ptx::grid_dependency_wait();
-      store_bias<Tile::kWidth>(down_bias, [&](int column) {
-        return column < p.out ? bias_at<T>(p.bias_down, column) * p.f.start_scale : 0.0f;
-      });
+      store_bias<Tile::kWidth>(down_bias,
+                               [&](int column) { return column < p.out ? bias_at<T>(p.bias_down, column) : 0.0f; });
       ptx::mbarrier_arrive(full_down_bias);  // every lane for what it wrote
-      fetch_biases<T, Tile>(p, passes, biases, full, empty);
+      fetch_biases<T, Tile>(p, pairs, biases, full, empty);
     } else if (role == 2) {
       ptx::grid_dependency_wait();
-      sm90::Ring<Tile::kInputs> ring;
-      for (int tile = block, wg = 0; tile < p.tiles; tile += grid, wg ^= 1) {
-        const int buffer = wg * Tile::kInputs + static_cast<int>(ring.stage);
-        ptx::mbarrier_wait(empty_x + 8 * buffer, ring.parity ^ 1);
+      std::uint32_t parity = 1;
+      for (int tile = block, wg = 0; tile < p.tiles; tile += grid) {
+        ptx::mbarrier_wait(empty_x + 8 * wg, parity);
         if (ptx::elect_one()) {
-          ptx::mbarrier_arrive_expect(full_x + 8 * buffer, Tile::kInputBytes);
+          ptx::mbarrier_arrive_expect(full_x + 8 * wg, Tile::kInputBytes);
           for (int i = 0; i < Tile::kWidth / kBlock; ++i) {
-            ptx::tma_load(shared + buffer * Tile::kInputBytes + i * (kTileRows * 128), p.x, full_x + 8 * buffer,
-                          i * kBlock, tile * kTileRows);
+            ptx::tma_load(shared + wg * Tile::kInputBytes + i * (kTileRows * 128), p.x, full_x + 8 * wg, i * kBlock,
+                          tile * kTileRows);
+            if (!Tile::kHeld && tile + kConsumers * grid < p.tiles)
+              ptx::tma_prefetch(p.x, i * kBlock, (tile + kConsumers * grid) * kTileRows);
           }
         }
         __syncwarp();
-        if (wg == 1) ring.advance();
+        parity ^= static_cast<std::uint32_t>(wg);
+        wg ^= 1;
       }
     }
     return;
@@ -99,182 +101,208 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
 
   ptx::registers_grow<kConsumerRegisters>();
   const int own_rounds = (p.tiles - block - warpgroup * grid + kConsumers * grid - 1) / (kConsumers * grid);
-  const int both_rounds = (p.tiles - block - grid + kConsumers * grid - 1) / (kConsumers * grid);  // of the second
-  constexpr int kTurn = 1;                                                                         // named barriers
-  sm90::Ring<Tile::kUnits> unit;                                                                   // to wait for next
-  sm90::Ring<kStages> read;  // slice to read next
-  sm90::Ring<Tile::kBiases> bias;
-  std::uint32_t bias_now = biases;
-  sm90::Ring<Tile::kInputs> input;
-  float s[Tile::kRows / 2], o[Tile::kPieces][Tile::kOutRows / 2];
-  std::uint32_t h[Tile::kChunk / 4];
+  const int steps = own_rounds * p.chunks;
+  const std::uint32_t input = shared + warpgroup * Tile::kInputBytes;
+  int chunk = 0;                        // of the activation
+  int tile = warpgroup * grid + block;  // of the next outputs
+  std::uint32_t input_parity = 0;
+  sm90::Ring<kStages> pair;         // its first slice
+  sm90::Ring<Tile::kPlaces> place;  // its barriers and biases, where that does not follow
+  float s[Tile::kLag][Tile::kRows / 2], o[Tile::kPieces][Tile::kOutRows / 2];
+  std::uint32_t h[Tile::kChunk / 4], x[Tile::kHeld ? Tile::kWidth / 4 : 4];
 
-  const auto wait_for_unit = [&] {
-    ptx::mbarrier_wait(full + 8 * unit.stage, unit.parity);
-    unit.advance();
+  const auto slice = [&](std::uint32_t first, std::uint32_t i) {
+    const std::uint32_t stage = first + i;
+    return Tile::kWhole || stage < kStages ? stage : stage - kStages;
   };
-  // Of the slices read last.
-  const auto release = [&](int slices) {
+  const auto next_pair = [&](bool last) {  // of a tile
+    if (p.resident && last) {
+      pair = {};
+      place = {};
+      return;
+    }
+    std::uint32_t stage = pair.stage + Tile::kSlices;
+    if (stage >= kStages) {
+      stage -= kStages;
+      pair.parity ^= 1;
+    }
+    pair.stage = uniform(stage);
+    if (!Tile::kWhole) place.advance();
+  };
+  const auto wait_for = [&](int product) {
+    const std::uint32_t at = Tile::kWhole ? pair.stage / Tile::kSlices : place.stage;
+    ptx::mbarrier_wait(full + 16 * at + 8 * product, Tile::kWhole ? pair.parity : place.parity);
+  };
+  const auto wait_for_up = [&] { wait_for(0); };
+  const auto wait_for_down = [&] { wait_for(1); };
+  // Before a step. Where the ring has no room for two pairs, a step waits for the second weights when it has released
+  // the first ones.
+  const auto wait_for_pair = [&] {
+    wait_for_up();
+    if (Tile::kWhole) wait_for_down();
+  };
+  const auto release = [&](std::uint32_t first, int begin, int end) {
     if (p.resident || lane > 0) return;
 #pragma unroll
-    for (int i = slices; i > 0; --i) {
-      const std::uint32_t stage = read.stage >= i ? read.stage - i : read.stage + kStages - i;
-      ptx::mbarrier_arrive(empty + 8 * stage);
-    }
+    for (int i = begin; i < end; ++i) ptx::mbarrier_arrive(empty + 8 * slice(first, i));
   };
-  const auto input_buffer = [&] { return warpgroup * Tile::kInputs + static_cast<int>(input.stage); };
-  int chunk = 0;  // of the next first product
-  const auto multiply_up = [&] {
-    if (p.resident && chunk == 0) read = {};
-    const std::uint32_t x = (shared + input_buffer() * Tile::kInputBytes) >> 4;
-    // The biases as the sums' first terms: 1 from a row of ones that all rows share, and zeros.
-    ptx::Wgmma<T, Tile::kRows>::run(
-        s, ptx::wgmma_descriptor_plain(shared + Tile::kOffsetOnes, shared + Tile::kOffsetZeros, 0),
-        ptx::wgmma_descriptor_plain(bias_now, shared + Tile::kOffsetZeros, kCoreBytes), 0);
+  const auto release_input = [&] {
+    if (lane == 0) ptx::mbarrier_arrive(empty_x + 8 * warpgroup);
+  };
+
+  // A chunk's first product, the tile's first one or not. Past the last tile it is of no use.
+  const auto multiply_up = [&](float(&to)[Tile::kRows / 2], bool first) {
+    if (first) {
+      ptx::mbarrier_wait(full_x + 8 * warpgroup, input_parity);
+      input_parity ^= 1;
+      if constexpr (Tile::kHeld) {
+        load_inputs(input, x);
+        __syncwarp();
+        release_input();
+      }
+    }
+    if constexpr (Tile::kHeld) pin(x);
+    ptx::wgmma_fence();
+    // The biases as the sums' first terms: beside the input of 1, or a row with it that all rows share.
+    const std::uint32_t from = uniform(input), zeros = shared + Tile::kOffsetZeros;
+    const std::uint32_t table = Tile::kWhole ? pair.stage / Tile::kSlices : uniform(place.stage);
+    const std::uint64_t first_terms =
+        ptx::wgmma_descriptor_plain(biases + table * Tile::kBiasBytes, zeros, kCoreBytes);
+    if constexpr (Tile::kHeld) {
+      const std::uint32_t one = lane % 4 == 0 ? pack<T>(1, 0) : 0;
+      const std::uint32_t ones[4] = {one, one, 0, 0};
+      ptx::Wgmma<T, Tile::kRows>::run(to, ones, first_terms, 0);
+    } else {
+      ptx::Wgmma<T, Tile::kRows>::run(to, ptx::wgmma_descriptor_plain(shared + Tile::kOffsetOnes, zeros, 0),
+                                      first_terms, 0);
+    }
 #pragma unroll
-    for (int i = 0; i < Tile::kUpSlices; ++i, read.advance()) {
-      const std::uint32_t w = (stages + read.stage * Tile::kStageBytes) >> 4;
+    for (int i = 0; i < Tile::kUpSlices; ++i) {
+      const std::uint32_t w = (stages + slice(pair.stage, i) * Tile::kStageBytes) >> 4;
 #pragma unroll
       for (int k = 0; k < Tile::kUpDepth; k += 16) {
-        const int at_x = (i * Tile::kUpDepth + k) / kBlock * (kTileRows * 128) + k % kBlock * 2;
-        const int at_w = k / kBlock * (Tile::kRows * 128) + k % kBlock * 2;
-        ptx::Wgmma<T, Tile::kRows>::run(s, ptx::wgmma_descriptor(x + (at_x >> 4)),
-                                        ptx::wgmma_descriptor(w + (at_w >> 4)), 1);
+        const int column = i * Tile::kUpDepth + k;
+        const std::uint64_t b = ptx::wgmma_descriptor(w + ((k / kBlock * Tile::kRows * 128 + k % kBlock * 2) >> 4));
+        if constexpr (Tile::kHeld) {
+          ptx::Wgmma<T, Tile::kRows>::run(to, x + column / 4, b, 1);
+        } else {
+          const int at = column / kBlock * (kTileRows * 128) + column % kBlock * 2;
+          ptx::Wgmma<T, Tile::kRows>::run(to, ptx::wgmma_descriptor((from + at) >> 4), b, 1);
+        }
       }
     }
     ptx::wgmma_commit();
   };
-  const auto multiply_down = [&] {
+  // After it, the tile's last one or not.
+  const auto release_up = [&](std::uint32_t first, bool last) {
+    release(first, 0, Tile::kUpSlices);
+    if (!Tile::kHeld && last) release_input();
+  };
+  // The second product of chunk `of`.
+  const auto multiply_down = [&](int of) {
     constexpr int kSlices = Tile::kDownSlices / Tile::kPieces;  // of a piece
 #pragma unroll
-    for (int i = 0; i < Tile::kDownSlices; ++i, read.advance()) {
-      const std::uint32_t w = (stages + read.stage * Tile::kStageBytes) >> 4;
+    for (int i = 0; i < Tile::kDownSlices; ++i) {
+      const std::uint32_t w = (stages + slice(pair.stage, Tile::kUpSlices + i) * Tile::kStageBytes) >> 4;
 #pragma unroll
       for (int k = 0; k < Tile::kDownDepth; k += 16) {
-        const int at_w = k / kBlock * (Tile::kOutRows * 128) + k % kBlock * 2;
-        ptx::Wgmma<T, Tile::kOutRows>::run(o[i / kSlices], h + (i % kSlices * Tile::kDownDepth + k) / 4,
-                                           ptx::wgmma_descriptor(w + (at_w >> 4)), 1);
+        const std::uint64_t b =
+            ptx::wgmma_descriptor(w + ((k / kBlock * Tile::kOutRows * 128 + k % kBlock * 2) >> 4));
+        const bool first = i % kSlices + k == 0;
+        ptx::Wgmma<T, Tile::kOutRows>::run(o[i / kSlices], h + (i % kSlices * Tile::kDownDepth + k) / 4, b,
+                                           first ? of : 1);
       }
     }
     ptx::wgmma_commit();
   };
-  const auto initialise_outputs = [&] {
-#pragma unroll
-    for (int i = 0; i < Tile::kPieces; ++i) load_bias(down_bias + i * Tile::kOutRows * 4, o[i]);
-  };
-
-  const int steps = own_rounds * p.chunks;  // and one more for the last second product
-  const int last_turn = both_rounds > 0 ? both_rounds * p.chunks : -1;
-  const auto take_turn = [&](int step) {
-    if (Tile::kTurns && step <= last_turn) ptx::barrier_sync(kTurn + warpgroup, 256);
-    ptx::wgmma_fence();
-  };
-  const auto pass_turn = [&](int step) {
-    if (Tile::kTurns && step <= last_turn) ptx::barrier_arrive(kTurn + 1 - warpgroup, 256);
-  };
-
-  int tile = warpgroup * grid + block;  // of the next outputs
-  // Waits for a chunk's first weights and points `bias` to its biases.
-  const auto wait_for_up = [&](int of_chunk) {
-    if (p.resident && of_chunk == 0) {
-      unit = {};
-      bias = {};
+  const auto finish_tile = [&] {
+    const std::uint32_t staging = shared + Tile::kOffsetStaging + warp * (Tile::kStaged * kPieceBytes);
+    const int row = tile * kTileRows + warp % 4 * 16;
+    if (p.out % 8 == 0) {
+      store_outputs<T, Tile::kStaged, true>(o, p.f.end_scale, down_bias, staging, p, row);
+    } else {
+      store_outputs<T, Tile::kStaged, false>(o, p.f.end_scale, down_bias, staging, p, row);
     }
-    bias_now = biases + bias.stage * Tile::kBiasBytes;
-    bias.advance();
-    wait_for_unit();
+    tile += kConsumers * grid;
   };
-  const auto wait_for_input = [&] {
-    if (chunk == 0) ptx::mbarrier_wait(full_x + 8 * input_buffer(), input.parity);
-  };
-  // After the first product: everything of this chunk that is not a product.
-  const auto finish_up = [&] {
-    const bool last = chunk + 1 == p.chunks;
-    if (last) {
-      if (lane == 0) ptx::mbarrier_arrive(empty_x + 8 * input_buffer());
-      input.advance();
+  // Activates the chunk in `now`; its predecessor's second product, of nothing in the first step, and the first
+  // product into `next`, which may be `now`, are under way meanwhile.
+  const auto take_step = [&](float(&next)[Tile::kRows / 2], float(&now)[Tile::kRows / 2], int step, bool may_finish) {
+    const int next_chunk = chunk + 1 == p.chunks ? 0 : chunk + 1;
+    const int up = Tile::kAhead ? next_chunk : chunk;
+    const bool last = up + 1 == p.chunks;
+    multiply_up(next, up == 0 && step + Tile::kLag <= steps);
+    const std::uint32_t done = pair.stage;
+    const int down = chunk == 0 ? p.chunks - 1 : chunk - 1;
+    if constexpr (Tile::kWhole) multiply_down(down);
+    if constexpr (!Tile::kAhead) {
+      ptx::wgmma_wait<Tile::kWhole ? 1 : 0>();
+      pin(now);
+      release_up(done, last);
     }
-    activate_pairs<T, Tile::kGated, kForm...>(p.f, s, s + Tile::kRows / 4, h);
+    if constexpr (!Tile::kWhole) {
+      wait_for_down();
+      ptx::wgmma_fence();
+      multiply_down(down);
+    }
+    activate_values<T, Tile::kGated, Tile::kChunk / 2, kForm...>(p.f, now);
+    pin(now);
+    next_pair(last);
+    wait_for_pair();  // a branch, across which ptxas does not move the activation behind the wait below
+    ptx::wgmma_wait<0>();
+    pin(o);
+    if constexpr (Tile::kAhead) {
+      pin(next);
+      release_up(done, last);
+    }
+    release(done, Tile::kUpSlices, Tile::kSlices);
+    if (may_finish && chunk == 0 && step > 0) finish_tile();
+    pack_pairs<T>(now, h);
     if (const int units = p.hidden - chunk * Tile::kChunk; units < Tile::kChunk)
       mask_pairs<Tile::kChunk / 4>(h, units);
-    chunk = last ? 0 : chunk + 1;
+    chunk = next_chunk;
     pin(h);
-  };
-  const auto finish_tile = [&] {
-    store_outputs<T, Tile::kWidth, Tile::kPieces>(o, p.f.end_scale, static_cast<T*>(p.y), p.ldy,
-                                                  std::int64_t{tile} * kTileRows, p.tokens, p.out);
-    tile += kConsumers * grid;
   };
 
   if (steps > 0) {
-    if (Tile::kTurns && warpgroup == 1) ptx::barrier_arrive(kTurn, 256);
     ptx::mbarrier_wait(full_down_bias, 0);
-    initialise_outputs();
-    wait_for_up(0);
-    wait_for_input();
-    take_turn(0);
-    multiply_up();
-    pass_turn(0);
-    ptx::wgmma_wait<0>();
-    pin(s);
-    release(Tile::kUpSlices);
-    wait_for_unit();
-    if (Tile::kMerged && steps > 1) wait_for_up(p.chunks > 1 ? 1 : 0);
-    finish_up();
-    for (int step = 1; step < steps; ++step) {
-      const bool new_tile = chunk == 0;
-      wait_for_input();
-      take_turn(step);
-      multiply_down();
-      if constexpr (Tile::kMerged) {
-        multiply_up();
-        pass_turn(step);
-      } else {
-        wait_for_up(chunk);
-      }
-      const int next = chunk + 1 == p.chunks ? 0 : chunk + 1;
-      constexpr bool kEarly = Tile::kMerged && Tile::kStages >= 2 * Tile::kSlices;
-      if constexpr (kEarly) {
-        wait_for_unit();
-        if (step + 1 < steps) wait_for_up(next);
-      }
+#pragma unroll
+    for (std::uint32_t& pair_of_none : h) pair_of_none = 0;
+    wait_for_pair();
+    if constexpr (Tile::kAhead) {
+      multiply_up(s[0], true);
       ptx::wgmma_wait<0>();
-      if (Tile::kMerged) pin(s);
-      pin(o);
-      release(Tile::kDownSlices + (Tile::kMerged ? Tile::kUpSlices : 0));
-      if (new_tile) {
-        finish_tile();
-        initialise_outputs();
+      pin(s[0]);
+      release_up(pair.stage, false);
+      release(pair.stage, Tile::kUpSlices, Tile::kSlices);
+      next_pair(false);
+      wait_for_pair();
+      for (int step = 0; step < steps; step += 2) {  // a tile has an even number
+        take_step(s[1], s[0], step, true);
+        take_step(s[0], s[1], step + 1, false);
       }
-      if constexpr (!Tile::kMerged) {
-        ptx::wgmma_fence();
-        multiply_up();
-        pass_turn(step);
-        wait_for_unit();
-        ptx::wgmma_wait<0>();
-        pin(s);
-        release(Tile::kUpSlices);
-      } else if constexpr (!kEarly) {
-        wait_for_unit();
-        if (step + 1 < steps) wait_for_up(next);
-      }
-      finish_up();
+    } else {
+      for (int step = 0; step < steps; ++step) take_step(s[0], s[0], step, true);
     }
-    take_turn(steps);
-    multiply_down();
-    pass_turn(steps);
+    release(pair.stage, 0, Tile::kUpSlices);
+    if (!Tile::kWhole) wait_for_down();
+    ptx::wgmma_fence();
+    multiply_down(p.chunks - 1);
     ptx::wgmma_wait<0>();
     pin(o);
-    release(Tile::kDownSlices);
+    release(pair.stage, Tile::kUpSlices, Tile::kSlices);
+    next_pair(false);
     finish_tile();
+    ptx::tma_store_wait();
   }
-  if (!p.resident && own_rounds < rounds) {  // the other one has the last tile
-    for (int i = 0; i < p.chunks; ++i) {
-      for (const int slices : {Tile::kUpSlices, Tile::kDownSlices}) {
-        wait_for_unit();
-        read.advance(slices);
-        release(slices);
-      }
+  // The other one may have a tile more: let its weights pass.
+  if (!p.resident) {
+    for (int i = steps > 0 ? steps + Tile::kLag : 0; i < pairs; ++i) {
+      wait_for_up();
+      release(pair.stage, 0, Tile::kUpSlices);
+      wait_for_down();
+      release(pair.stage, Tile::kUpSlices, Tile::kSlices);
+      next_pair(false);
     }
   }
 }
@@ -301,13 +329,14 @@ Status launch_hopper(const NarrowCall& call, cudaStream_t stream) {
   p.bias_up = first.bias;
   p.bias_gate = first.gate_bias;
   p.bias_down = second.bias;
-  p.y = second.out;
+  if (Status status = map(p.y, {second.out, second.m, second.n, second.ldo}, kTileRows / 4); !status) return status;
+  p.outputs = second.out;
   p.ldy = second.ldo;
   p.tokens = second.m;
   p.f = call.activation;
   p.hidden = first.n;
   p.out = second.n;
-  p.chunks = (first.n + Tile::kChunk - 1) / Tile::kChunk;
+  p.chunks = (first.n + Tile::kLag * Tile::kChunk - 1) / (Tile::kLag * Tile::kChunk) * Tile::kLag;  // an even number
   p.tiles = static_cast<int>((first.m + kTileRows - 1) / kTileRows);
   p.resident = p.chunks * Tile::kSlices <= Tile::kStages;
   Launch how;
@@ -322,11 +351,12 @@ Status launch_hopper(const NarrowCall& call, cudaStream_t stream) {
 // 256 columns, plain: the accumulators leave no room for a branch between activations.
 template <class T>
 Status launch_widest(const NarrowCall& call, cudaStream_t stream) {
-  using Widest = Tile<256, false, false, false>;
+  using Widest = Tile<256, false, 64, true>;
+  using OneSet = Tile<256, false, 64, false>;  // where ptxas finds no registers for two sets of accumulators
   switch (call.activation.form) {
     case Form::identity: return launch_hopper<T, Widest, Form::identity>(call, stream);
-    case Form::relu: return launch_hopper<T, Widest, Form::relu>(call, stream);
-    case Form::relu2: return launch_hopper<T, Widest, Form::relu2>(call, stream);
+    case Form::relu: return launch_hopper<T, OneSet, Form::relu>(call, stream);
+    case Form::relu2: return launch_hopper<T, OneSet, Form::relu2>(call, stream);
     case Form::sigmoid: return launch_hopper<T, Widest, Form::sigmoid>(call, stream);
     case Form::normal: return launch_hopper<T, Widest, Form::normal>(call, stream);
     case Form::tanh_normal: return launch_hopper<T, Widest, Form::tanh_normal>(call, stream);
@@ -339,12 +369,12 @@ Status launch_widest(const NarrowCall& call, cudaStream_t stream) {
 template <class T, bool kGated>
 Status launch_any_hopper(const NarrowCall& call, cudaStream_t stream) {
   switch (padded_width(call.gemms.hidden.k, call.gemms.out.n)) {
-    case 64: return launch_hopper<T, Tile<64, kGated, true, true>>(call, stream);
-    case 128: return launch_hopper<T, Tile<128, kGated, true, true>>(call, stream);
-    case 192: return launch_hopper<T, Tile<192, kGated, kGated, false>>(call, stream);
+    case 64: return launch_hopper<T, Tile<64, kGated, 128, false>>(call, stream);
+    case 128: return launch_hopper<T, Tile<128, kGated, 128, false>>(call, stream);
+    case 192: return launch_hopper<T, Tile<192, kGated, kGated ? 128 : 64, false>>(call, stream);
     default:
       if constexpr (kGated) {
-        return launch_hopper<T, Tile<256, true, false, false>>(call, stream);
+        return launch_hopper<T, Tile<256, true, 128, false>>(call, stream);
       } else {
         return launch_widest<T>(call, stream);
       }

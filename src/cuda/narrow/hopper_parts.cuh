@@ -4,8 +4,14 @@
 #include <cstdint>
 
 #include "cuda/common/numeric.cuh"
+#include "cuda/narrow/hopper_tile.cuh"
+#include "cuda/ptx/sync.cuh"
+#include "cuda/ptx/tma.cuh"
 
 namespace fusedmlp::cuda::narrow {
+
+// A value that all lanes have, in a uniform register: what follows from it takes no lane's instructions.
+__device__ __forceinline__ std::uint32_t uniform(std::uint32_t value) { return __reduce_max_sync(0xffffffff, value); }
 
 // Keeps the compiler from moving uses of accumulators or operands across this point.
 template <int kCount>
@@ -24,67 +30,67 @@ __device__ __forceinline__ void pin(std::uint32_t (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
-// Initial accumulators from a table of store_bias(): both rows of a thread have the same.
-template <int kCount>
-__device__ __forceinline__ void load_bias(std::uint32_t table, float (&d)[kCount]) {
+// A warp's 16 rows of an input tile as A operands.
+template <int kWords>
+__device__ __forceinline__ void load_inputs(std::uint32_t tile, std::uint32_t (&x)[kWords]) {
+  const std::uint32_t row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 16, half = threadIdx.x / 16 % 2;
 #pragma unroll
-  for (int i = 0; i < kCount; i += 8) {
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(d[i]), "=f"(d[i + 1]), "=f"(d[i + 4]), "=f"(d[i + 5])
-                 : "r"(table + threadIdx.x % 4 * 16 + 8 * i)
+  for (int i = 0; i < kWords / 4; ++i) {
+    const std::uint32_t at = i / 4 * (kTileRows * 128) + row * 128 + ((i % 4 * 2 + half) ^ (row % 8)) * 16;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x[4 * i]), "=r"(x[4 * i + 1]), "=r"(x[4 * i + 2]), "=r"(x[4 * i + 3])
+                 : "r"(tile + at)
                  : "memory");
-    d[i + 2] = d[i];
-    d[i + 3] = d[i + 1];
-    d[i + 6] = d[i + 4];
-    d[i + 7] = d[i + 5];
   }
 }
 
-// Lane t of four has words of columns 8 j + 2 t and 8 j + 2 t + 1, j = 0 to 3: it gets those of columns 8 t to 8 t
-// + 7.
-__device__ __forceinline__ uint4 gather_columns(const std::uint32_t (&w)[4]) {
-  const bool odd = threadIdx.x % 2 != 0, high = threadIdx.x % 4 >= 2;
-  std::uint32_t part[2][2];  // columns 8 (t % 2 + 2 i), words of lanes 2 (t / 2) and the next
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const std::uint32_t got = __shfl_xor_sync(0xffffffff, odd ? w[2 * i] : w[2 * i + 1], 1);
-    part[i][0] = odd ? got : w[2 * i];
-    part[i][1] = odd ? w[2 * i + 1] : got;
-  }
-  const std::uint32_t first = __shfl_xor_sync(0xffffffff, high ? part[0][0] : part[1][0], 2);
-  const std::uint32_t second = __shfl_xor_sync(0xffffffff, high ? part[0][1] : part[1][1], 2);
-  return high ? make_uint4(first, second, part[1][0], part[1][1]) : make_uint4(part[0][0], part[0][1], first, second);
+// Down biases of 16 columns: those of a lane, twice two neighbours.
+__device__ __forceinline__ float4 load_bias(std::uint32_t table, int group) {
+  return ptx::load_shared_quad(table + threadIdx.x % 4 * 16 + group * 64);
 }
 
-// A warpgroup's accumulators of kWidth columns, times `scale`, to 64 rows of `y` from `row` on.
-template <class T, int kWidth, int kPieces>
-__device__ __forceinline__ void store_outputs(const float (&o)[kPieces][kWidth / kPieces / 2], float scale, T* y,
-                                              std::int64_t ldy, std::int64_t row, std::int64_t rows, int columns) {
-  constexpr int kHeld = kWidth / kPieces / 2;
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32 % 4);
+// A warp's 16 rows of outputs, accumulators times `scale` plus biases, to rows `row` on: kBlock columns after the
+// other through kStaged pieces of shared memory, from where the copy engine takes them. It writes 16 bytes at a time,
+// so that the warp does where rows are not kEights, multiples of that.
+template <class T, int kStaged, bool kEights, int kPieces, int kHeld>
+__device__ __forceinline__ void store_outputs(const float (&o)[kPieces][kHeld], float scale, std::uint32_t bias,
+                                              std::uint32_t staging, const HopperParams& p, int row) {
+  const std::uint32_t lane = threadIdx.x % 32, half = lane / 16;
+  const auto at = [](std::uint32_t line, std::uint32_t eight) { return line * 128 + (eight ^ (line % 8)) * 16; };
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const std::int64_t at_row = row + 16 * warp + lane / 4 + 8 * half;
-    T* const to = y + at_row * ldy;
-    const int inside = at_row < rows ? columns : 0;
+  for (int block = 0; block < kPieces * kHeld / 32; ++block) {
+    const std::uint32_t piece = staging + block % kStaged * kPieceBytes;
+    ptx::tma_store_wait_read<kStaged - 1>();  // of the lane that stores
+    __syncwarp();
 #pragma unroll
-    for (int group = 0; group < kWidth / 32; ++group) {
-      std::uint32_t w[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int at = (4 * group + j) * 4 + 2 * half;
-        w[j] = pack<T>(o[at / kHeld][at % kHeld] * scale, o[at / kHeld][at % kHeld + 1] * scale);
-      }
-      const int column = 32 * group + lane % 4 * 8;
-      const uint4 eight = gather_columns(w);
-      if (column + 8 <= inside) *reinterpret_cast<uint4*>(to + column) = eight;
-      if (columns % 8 != 0 && column < inside && column + 8 > inside) {  // the last columns of a row
+    for (int i = 0; i < 4; ++i) {
+      const float* const d = o[block * 32 / kHeld] + block * 32 % kHeld + 8 * i;
+      const float4 b = load_bias(bias, 4 * block + i);
+      const auto pair = [&](int first, float low, float high) {
+        return pack<T>(fmaf(d[first], scale, low), fmaf(d[first + 1], scale, high));
+      };
+      ptx::store_matrix_x4(piece + at(lane % 16, 2 * i + half), pair(0, b.x, b.y), pair(2, b.x, b.y),
+                           pair(4, b.z, b.w), pair(6, b.z, b.w));
+    }
+    if constexpr (kEights) {
+      ptx::fence_async_shared();
+      __syncwarp();
+      if (lane == 0) ptx::tma_store(p.y, piece, block * kBlock, row);
+      ptx::tma_store_commit();
+      continue;
+    }
+    __syncwarp();
 #pragma unroll 1
-        for (int e = 0; column + e < inside; ++e) {
-          const std::uint32_t word = e < 4 ? (e < 2 ? eight.x : eight.y) : (e < 6 ? eight.z : eight.w);
-          const auto bits = static_cast<std::uint16_t>(e % 2 == 0 ? word : word >> 16);
-          reinterpret_cast<std::uint16_t*>(to)[column + e] = bits;
-        }
+    for (std::uint32_t i = lane; i < 16 * 8; i += 32) {
+      const int line = static_cast<int>(i / 8), column = block * kBlock + static_cast<int>(i % 8) * 8;
+      const int inside = row + line < p.tokens ? min(p.out - column, 8) : 0;
+      T* const to = static_cast<T*>(p.outputs) + (row + line) * p.ldy + column;
+#pragma unroll 1
+      for (int e = 0; e < inside; ++e) {
+        asm volatile("{\n.reg .b16 v;\nld.shared.b16 v, [%0];\nst.global.b16 [%1], v;\n}" ::"r"(
+                         piece + at(i / 8, i % 8) + 2 * e),
+                     "l"(to + e)
+                     : "memory");
       }
     }
   }

@@ -14,20 +14,21 @@ inline constexpr int kSharedLimit = 227 * 1024;
 inline constexpr int kConsumers = 2;
 inline constexpr int kThreads = 128 * (kConsumers + 1);
 inline constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
-inline constexpr int kTileRows = 64;    // tokens of a warpgroup
-inline constexpr int kBlock = 64;       // elements of a swizzled row of 128 bytes
-inline constexpr int kCoreBytes = 128;  // 8 rows of 8 elements, the unit of an operand without swizzle
+inline constexpr int kTileRows = 64;          // tokens of a warpgroup
+inline constexpr int kBlock = 64;             // elements of a swizzled row of 128 bytes
+inline constexpr int kCoreBytes = 128;        // 8 rows of 8 elements, the unit of an operand without swizzle
+inline constexpr int kPieceBytes = 16 * 128;  // of outputs: a warp's rows, kBlock columns
 
-// In a merged step both products are under way together, which takes registers for the accumulators of both and for
-// the operand of one; in a serial step one follows the other.
-template <int kWidth_, bool kGated_, bool kMerged_, bool kTurns_, int kRows_ = 128>
+// kAhead: whether a step's first product is that of the chunk after the one that it activates. It has its own
+// accumulators then, and the activation waits for no product; else it waits for the first one.
+template <int kWidth_, bool kGated_, int kRows_, bool kAhead_>
 struct Tile {
   static constexpr int kWidth = kWidth_;  // of input and output, padded
-  static constexpr bool kGated = kGated_, kMerged = kMerged_;
-  static constexpr bool kTurns = kTurns_;  // warpgroups hand the tensor cores to each other
-  static constexpr int kRows = kRows_;     // of the first weights in a chunk: gate and up, where gated
+  static constexpr bool kGated = kGated_, kAhead = kAhead_;
+  static constexpr int kLag = kAhead ? 2 : 1;  // chunks from the first product of a pair to the second one
+  static constexpr int kRows = kRows_;         // of the first weights in a chunk: gate and up, where gated
   static constexpr int kChunk = kGated ? kRows / 2 : kRows;
-  static constexpr int kInputs = kWidth > 128 ? 1 : 2;  // buffers of input tiles
+  static constexpr bool kHeld = kWidth <= 128;  // consumers hold their inputs in registers
   // A slice of the first weights is kRows x kUpDepth, of the second ones kOutRows x kDownDepth: about the same bytes.
   static constexpr int kPieces = kWidth > 128 ? 2 : 1, kOutRows = kWidth / kPieces;
   static constexpr int kUpDepth = kRows == 64 && kWidth % 128 == 0 ? 128 : 64;
@@ -38,27 +39,32 @@ struct Tile {
   static constexpr int kInputBytes = kTileRows * kWidth * 2;
   // A chunk's biases are 8 columns of a first weight matrix, the last 7 zeros, beside an input of 1 (and zeros).
   static constexpr int kBiasBytes = kRows * 16;
-  static constexpr int kOffsetRing = kConsumers * kInputs * kInputBytes;
+  static constexpr int kStaged = kHeld ? 2 : 1;  // pieces of outputs on a warp's way out
+  static constexpr int kOffsetStaging = kConsumers * kInputBytes;
+  static constexpr int kOffsetRing = kOffsetStaging + 4 * kConsumers * kStaged * kPieceBytes;
   static constexpr int kSlices = kUpSlices + kDownSlices;
-  static constexpr int kStages = (kSharedLimit - kOffsetRing - kWidth * 4 - 2 * kBiasBytes - kCoreBytes - 256) /
-                                 (kStageBytes + 16 + kBiasBytes / kSlices);
-  // A unit is the weights of a chunk's first or second product; consumers wait for units and release slices.
-  static constexpr int kUnits = (kStages + 1) / 2 * 2;  // at least what the ring holds; even ones are first products'
-  static constexpr int kBiases = kStages / kSlices + 1;  // as many chunks as the ring holds, or parts of
+  static constexpr int kMostStages = (kSharedLimit - kOffsetRing - kWidth * 4 - 2 * kBiasBytes - kCoreBytes - 256) /
+                                     (kStageBytes + 16 + kBiasBytes / kSlices);
+  // A pair is the weights of a chunk's first product and of one's second product; where two or more fit the ring, it
+  // holds whole ones, so that a pair's slices lie together.
+  static constexpr bool kWhole = kMostStages >= 2 * kSlices;
+  static constexpr int kStages = kWhole ? kMostStages / kSlices * kSlices : kMostStages;
+  // Pairs with barriers and biases of their own: as many as the ring holds, or parts of.
+  static constexpr int kPlaces = kStages / kSlices + (kWhole ? 0 : 1);
   static constexpr int kOffsetBias = kOffsetRing + kStages * kStageBytes;
-  static constexpr int kOffsetOnes = kOffsetBias + kBiases * kBiasBytes;  // 8 rows of 1 0 0 0 0 0 0 0
+  static constexpr int kOffsetOnes = kOffsetBias + kPlaces * kBiasBytes;  // 8 rows of 1 0 0 0 0 0 0 0
   static constexpr int kOffsetZeros = kOffsetOnes + kCoreBytes;           // as large as a chunk's biases
   static constexpr int kOffsetDownBias = kOffsetZeros + kBiasBytes;
   static constexpr int kOffsetBarriers = kOffsetDownBias + kWidth * 4;
-  static constexpr int kShared = kOffsetBarriers + 8 * (kUnits + kStages + 2 * kConsumers * kInputs + 1);
+  static constexpr int kShared = kOffsetBarriers + 8 * (2 * kPlaces + kStages + 2 * kConsumers + 1);
   static_assert(kChunk % kBlock == 0 && kShared <= kSharedLimit);
-  static_assert(kStages >= (kMerged ? kSlices : std::max(kUpSlices, kDownSlices)) + 1);
+  static_assert(kStages >= kUpSlices + kDownSlices && (kWhole || !kAhead));
 };
 
 struct HopperParams {
-  CUtensorMap x, up, gate, down;  // `up` and `gate`: boxes of a chunk's rows
+  CUtensorMap x, up, gate, down, y;  // `up` and `gate`: boxes of a chunk's rows
   Bias bias_up, bias_gate, bias_down;
-  void* y;
+  void* outputs;
   std::int64_t ldy, tokens;
   FastActivation f;
   int hidden, out;

@@ -182,7 +182,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) portable(const __grid_const
     }
 
     std::uint32_t h[kMmaM * kChunk / 4];
-    activate_pairs<T, Tile::kGated>(p.f, &s[0][0][0][0], &s[kWeights - 1][0][0][0], h);
+    activate_values<T, Tile::kGated, kMmaM * kChunk / 2>(p.f, &s[0][0][0][0]);
+    pack_pairs<T>(&s[0][0][0][0], h);
     const int units = hidden - chunk * kChunk;
     if (units < kChunk) {
 #pragma unroll

@@ -22,6 +22,14 @@ __device__ inline void tma_load(std::uint32_t shared, const CUtensorMap& map, st
       : "memory");
 }
 
+// Asks L2 for the tile at (column, row) of the map.
+__device__ inline void tma_prefetch(const CUtensorMap& map, int column, int row) {
+  asm volatile(
+      "cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(reinterpret_cast<std::uint64_t>(&map)),
+      "r"(column), "r"(row)
+      : "memory");
+}
+
 // Tile from `shared` to (column, row); what lies outside the matrix is not written.
 __device__ inline void tma_store(const CUtensorMap& map, std::uint32_t shared, int column, int row) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
