@@ -62,9 +62,7 @@ class Plan {
 
   // y = mlp(x), dense rows, any number of tokens. Same input, machine, kernel and thread count: same bits.
   // On a GPU the work is queued on args.stream (null: the legacy default stream) and the call returns; nothing
-  // waits for the device, and with a workspace given nothing is allocated, so that a stream may be captured. One
-  // exception: on Hopper the first run of some MLPs of many tokens takes 540 KB for the library, as does every
-  // sixteenth further stream or capture, and waits for that memory to be zeroed, on a stream of its own.
+  // waits for the device, and with a workspace given nothing is allocated, so that a stream may be captured.
   Status run(const void* x, void* y, std::int64_t tokens) const;
   Status run(const RunArgs& args) const;
 

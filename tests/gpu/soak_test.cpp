@@ -6,10 +6,8 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "cuda/sm90/tiles.h"
 #include "gpu/compare.h"
 #include "gpu/guarded_run.h"
 #include "gpu/resident.h"
@@ -51,28 +49,14 @@ class Soak : public ::testing::Test {
                              "geglu:136x264->72+bias,bf16", "relu2:128x512,bf16", "gelu:72x200+bias,fp32"}) {
       const MlpSpec spec = parse_spec(text).value();
       for (const std::int64_t tokens : {1, 2, 7, 16, 33, 64, 130}) {
-        const Resident& problem = add_problem(spec, tokens);
-        for (const std::string& kernel : gpu_kernels(spec, tokens)) add_case(kernel, problem, tokens);
+        problems_.push_back(std::make_unique<Resident>(spec, make_values(spec, tokens, Data::normal, 9), tokens));
+        for (const std::string& kernel : gpu_kernels(spec, tokens)) {
+          Case one{kernel, problems_.back().get(), tokens, padded(problems_.back()->y_bytes(tokens))};
+          run_alone(one);
+          cases_.push_back(std::move(one));
+        }
       }
     }
-    // Both products of cuda.sm90 in one launch, gated and plain.
-    for (const auto& [text, tokens] :
-         {std::pair("geglu:512x2048,bf16", 1024), std::pair("gelu:1280x1280,bf16", 1400)}) {
-      const MlpSpec spec = parse_spec(text).value();
-      const std::vector<std::string> kernels = gpu_kernels(spec, tokens);
-      if (std::find(kernels.begin(), kernels.end(), cuda::sm90::kName) == kernels.end()) continue;
-      add_case(cuda::sm90::kName, add_problem(spec, tokens), tokens);
-    }
-  }
-
-  const Resident& add_problem(const MlpSpec& spec, std::int64_t tokens) {
-    problems_.push_back(std::make_unique<Resident>(spec, make_values(spec, tokens, Data::normal, 9), tokens));
-    return *problems_.back();
-  }
-  void add_case(const std::string& kernel, const Resident& problem, std::int64_t tokens) {
-    Case one{kernel, &problem, tokens, padded(problem.y_bytes(tokens))};
-    run_alone(one);
-    cases_.push_back(std::move(one));
   }
   void TearDown() override { ::unsetenv("FUSEDMLP_KERNEL"); }
 

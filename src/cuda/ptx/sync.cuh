@@ -5,18 +5,6 @@
 
 namespace fusedmlp::cuda::ptx {
 
-// Flags between CTAs, in global memory: what was done or seen before the addition is seen by whoever loads its
-// result.
-__device__ inline std::uint32_t load_acquire(const std::uint32_t* flag) {
-  std::uint32_t v;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(flag) : "memory");
-  return v;
-}
-
-__device__ inline void add_release(std::uint32_t* flag, std::uint32_t n) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(flag), "r"(n) : "memory");
-}
-
 // True in one lane of a converged warp; the compiler knows that the rest of the warp skips the branch.
 __device__ inline bool elect_one() {
   std::uint32_t elected;

@@ -49,9 +49,6 @@ __device__ inline void tma_store_wait_read() {
 // Until this thread's stores are done.
 __device__ inline void tma_store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
-// Orders ordinary accesses of any memory and the copy engine's, both ways.
-__device__ inline void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
-
 // Orders this thread's ordinary shared-memory accesses before later ones of the copy engine and the tensor cores.
 __device__ inline void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

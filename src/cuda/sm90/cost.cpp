@@ -71,11 +71,6 @@ std::string describe(const TileShape& tile) {
                       tile.turns ? "by turns" : "sharing a tile", tile.stages_b);
 }
 
-std::string describe_one_launch(bool gated) {
-  return gated ? "tiles of 128 x 64, then 64 x 96, 3 warpgroups by turns, 5 stages"
-               : "tiles of 128 x 128 of both products, 3 warpgroups by turns, 6 stages";
-}
-
 Choice choose(const Product& p, const DeviceInfo& device) {
   Choice best{-1, 0};
   for (int i = 0; i < kTileCount; ++i) {
@@ -84,29 +79,6 @@ Choice choose(const Product& p, const DeviceInfo& device) {
     if (best.tile < 0 || time < best.seconds) best = {i, time};
   }
   return best;
-}
-
-bool one_launch_pays(const Product& hidden, const Choice& first, const Product& out, const Choice& second,
-                     const DeviceInfo& device) {
-  if (hidden.m > kOneLaunchRows * 128) return false;
-  const auto takes = [](const Choice& choice, int m, int weights, int consumers) {
-    const TileShape& tile = kTiles[choice.tile];
-    return tile.m == m && tile.weights == weights && tile.consumers == consumers;
-  };
-  if (!takes(first, 128, 128, 3)) return false;
-  if (hidden.gated) {  // the second product in one wave of 64 x 96; measured up to 1024 rows
-    return out.m <= 1024 && (takes(second, 64, 96, 2) || takes(second, 64, 128, 2)) &&
-           divide_up(out.m, 64) * divide_up(out.n, 96) <= device.cores;
-  }
-  if (!takes(second, 128, 128, 3)) return false;
-  // What is saved does not grow with the products: past so many k blocks of an SM it is lost in what each takes. Few
-  // rounds of a second product with more k blocks than the first one's take up to 5 % longer on a card at rest.
-  constexpr std::int64_t kMostBlocks = 512;
-  const auto rounds = [&](const Product& p) {
-    return divide_up(divide_up(p.m, 128) * divide_up(p.n, 128), device.cores);
-  };
-  return rounds(hidden) * divide_up(hidden.k, kBlockK) + rounds(out) * divide_up(out.k, kBlockK) <= kMostBlocks &&
-         (out.k <= hidden.k || rounds(out) > 3);
 }
 
 }  // namespace fusedmlp::cuda::sm90

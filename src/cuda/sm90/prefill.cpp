@@ -1,5 +1,4 @@
-// cuda.sm90: the two products of many tokens on Hopper, the second started while the first one drains, or both in one
-// launch.
+// cuda.sm90: the two products of many tokens on Hopper, the second started while the first one drains.
 #include <string>
 
 #include "core/format.h"
@@ -14,14 +13,11 @@ namespace sm90 {
 namespace {
 
 constexpr double kOverlapSeconds = 2.3e-6;  // of the second product's start with the first one's end (H200)
-// What one launch saves beyond that on a card at rest; at its power cap 2 to 9 % of the whole (docs/lab-notes.md).
-constexpr double kOneLaunchSeconds = 1e-6, kOneLaunchGatedSeconds = 0.5e-6;
 
 struct Layout {
   std::int64_t rows;  // of a turn
   std::int64_t ldh;   // elements between rows of the hidden: 16-byte aligned
   Choice hidden, out;
-  bool one_launch;
 };
 
 Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
@@ -29,11 +25,8 @@ Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device
   l.ldh = aligned_hidden(spec);
   l.rows = turn_rows(tokens, l.ldh * 2);
   const bool activated = spec.activation != Activation::identity;
-  const Product hidden{l.rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype};
-  const Product out{l.rows, spec.d_out, spec.d_hidden, false, false, spec.dtype};
-  l.hidden = choose(hidden, device);
-  l.out = choose(out, device);
-  l.one_launch = one_launch_pays(hidden, l.hidden, out, l.out, device);
+  l.hidden = choose({l.rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype}, device);
+  l.out = choose({l.rows, spec.d_out, spec.d_hidden, false, false, spec.dtype}, device);
   return l;
 }
 
@@ -73,10 +66,6 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   second.overlaps_predecessor = true;
   second.weights_ready = true;  // the first product began when everything ahead of it was complete
   return for_each_turn(problem, args, l.rows, args.workspace, l.ldh, [&](const TwoGemms& products) {
-    if (l.one_launch) {
-      const OneLaunchCall both{products.hidden, products.out, first.activation, device.cores};
-      return spec.dtype == DType::bf16 ? both_bf16(both, spec.gated, stream) : both_f16(both, spec.gated, stream);
-    }
     first.gemm = products.hidden;
     second.gemm = products.out;
     Status status = multiply(first, spec.dtype, spec.gated, stream);
@@ -86,9 +75,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 
 core::Prediction predict(const core::Query& query) {
   const Layout l = layout(query.spec, query.tokens, query.device);
-  const double saved = !l.one_launch ? 0 : query.spec.gated ? kOneLaunchGatedSeconds : kOneLaunchSeconds;
-  return prediction(query,
-                    turns(query.tokens, l.rows) * (l.hidden.seconds + l.out.seconds - kOverlapSeconds - saved));
+  return prediction(query, turns(query.tokens, l.rows) * (l.hidden.seconds + l.out.seconds - kOverlapSeconds));
 }
 
 }  // namespace

@@ -78,22 +78,4 @@ Status gemm_bf16_gated(const GemmCall& call, cudaStream_t stream);
 Status gemm_f16(const GemmCall& call, cudaStream_t stream);
 Status gemm_f16_gated(const GemmCall& call, cudaStream_t stream);
 
-// Both products in one launch (one_launch.cuh), for at most so many rows of 128.
-inline constexpr int kOneLaunchRows = 128;
-
-// Whether that is faster than two launches with the tiles of these choices.
-bool one_launch_pays(const Product& hidden, const Choice& first, const Product& out, const Choice& second,
-                     const DeviceInfo& device);
-
-struct OneLaunchCall {
-  Gemm hidden, out;
-  FastActivation activation;
-  int sms = 0;
-};
-
-std::string describe_one_launch(bool gated);
-
-Status both_bf16(const OneLaunchCall& call, bool gated, cudaStream_t stream);
-Status both_f16(const OneLaunchCall& call, bool gated, cudaStream_t stream);
-
 }  // namespace fusedmlp::cuda::sm90
