@@ -1,9 +1,9 @@
-// Some dozens of tokens on Hopper in two overlapped launches, one a product: how a product is divided, and what is
-// asked of a launch.
+// Up to 256 tokens on Hopper in two overlapped launches, one a product: how a product is divided, and what is asked
+// of a launch.
 //
-// A CTA multiplies a tile of weight rows with all tokens over one of `slices` slices of k. The slices of a tile are a
-// cluster, which sums them through its shared memory, each CTA some of the tokens. Few tiles then still fill the GPU,
-// and the stages of its CTAs hold what keeps memory busy.
+// A CTA multiplies a tile of weight rows with a tile of tokens over one of `slices` slices of k. The slices of a tile
+// are a cluster: each CTA hands its sums to those that finish them, each some of the tokens. Few tiles then still
+// fill the GPU, and the stages of its CTAs hold what keeps memory busy.
 #pragma once
 
 #include <cstdint>
