@@ -139,6 +139,7 @@ std::vector<Row> make_rows(const Trace& trace, const std::vector<Instance>& inst
     if (!launches(trace, instance).empty()) groups[key(instance)].push_back(&instance);
   }
   std::vector<Row> rows;
+  rows.reserve(groups.size());
   for (auto& [unused, members] : groups) rows.push_back(make_row(trace, std::move(members), zero, occupancy));
   const auto total = [](const Row& r) { return r.row.us_per_instance * static_cast<double>(r.row.instances); };
   std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) { return total(a) > total(b); });
