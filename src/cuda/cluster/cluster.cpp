@@ -1,4 +1,4 @@
-// cuda.cluster: an MLP of some dozens of tokens on Hopper in two overlapped launches. Plans and their cost: cost.cpp.
+// cuda.cluster: an MLP of up to 256 tokens on Hopper in two overlapped launches. Plans and their cost: cost.cpp.
 #include <string>
 
 #include "core/format.h"
@@ -55,7 +55,7 @@ core::Prediction predict(const core::Query& query) {
 core::KernelEntry cluster_kernel() {
   return {
       .name = cluster::kName,
-      .summary = "some dozens of tokens: wgmma over slices of k, summed by clusters, two overlapped launches",
+      .summary = "up to 256 tokens: wgmma over slices of k, summed by clusters, two overlapped launches",
       .layout = nullptr,
       .unsupported = cluster::unsupported,
       .workspace_bytes = cluster::workspace_bytes,

@@ -64,6 +64,7 @@ constexpr double kMegabyte = 0.08;                 // of all weights
 constexpr double kCrowd = 1.0, kCrowded = 1.15;    // not fitted: lab/cluster/fit.py
 constexpr double kMegabytesPerMicrosecond = 4.46;  // from memory
 constexpr double kKilobytesPerMicrosecond = 95;    // into an SM
+
 // The share of the SMs that clusters of a size can hold: they lie within groups of 14 to 18 SMs.
 constexpr double held(int slices) { return slices <= 2 ? 1 : slices == 3 ? 0.94 : slices == 6 ? 0.82 : 0.91; }
 

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 
 #include "cuda/cluster/plan.h"
 #include "cuda/common/numeric.cuh"

@@ -5,6 +5,7 @@
 
 #include "cuda/common/numeric.cuh"
 #include "cuda/narrow/hopper_tile.cuh"
+#include "cuda/ptx/mma.cuh"
 #include "cuda/ptx/sync.cuh"
 #include "cuda/ptx/tma.cuh"
 
@@ -37,10 +38,10 @@ __device__ __forceinline__ void load_inputs(std::uint32_t tile, std::uint32_t (&
 #pragma unroll
   for (int i = 0; i < kWords / 4; ++i) {
     const std::uint32_t at = i / 4 * (kTileRows * 128) + row * 128 + ((i % 4 * 2 + half) ^ (row % 8)) * 16;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x[4 * i]), "=r"(x[4 * i + 1]), "=r"(x[4 * i + 2]), "=r"(x[4 * i + 3])
-                 : "r"(tile + at)
-                 : "memory");
+    std::uint32_t four[4];
+    ptx::ldmatrix_x4(four, tile + at);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) x[4 * i + j] = four[j];
   }
 }
 
