@@ -21,25 +21,18 @@ constexpr double kGeluTanhBf16[] = {-1.0013947717892124, -1.1288131597880622, -0
                                     -0.0027281943229663617, -0.007222820587467164};  // 9.7e-4
 constexpr double kGeluTanhF16[] = {-1.0004940500839974,  -1.1423162997339849,   -0.4838357116589506,
                                    -0.02891336668843831, 0.0014203914835180806, -0.0009890269212424476};  // 3.4e-4
-constexpr double kLogisticBf16[] = {-1.002069143580071,    -0.6955016515270308,   -0.23252299228506698,
-                                    0.03779895307562175,   -0.003330816235899366, 0.0001489390701457253,
-                                    -2.605109119943705e-06};  // 1.4e-3
 
-// 2 x s(slope x); the kernels take q + 1.
+// 2 x s(x); the kernels take q + 1.
 template <std::size_t kCount>
-void set(FastActivation& f, Form form, const double (&q)[kCount], double slope = 1) {
+void set(FastActivation& f, Form form, const double (&q)[kCount]) {
   static_assert(kCount <= std::extent_v<decltype(f.q)>);
   f.form = form;
   f.end_scale = 0.5f;
   f.start_scale = 2;
-  double power = 1;
-  for (std::size_t i = 0; i < kCount; ++i, power *= slope) {
-    f.q[i] = static_cast<float>(q[i] * power + (i == 0 ? 1.0 : 0.0));
-  }
+  for (std::size_t i = 0; i < kCount; ++i) f.q[i] = static_cast<float>(q[i] + (i == 0 ? 1.0 : 0.0));
 }
 
-void set_logistic(FastActivation& f, Form form, DType dtype, double slope) {
-  if (dtype == DType::bf16) return set(f, form, kLogisticBf16, slope);
+void set_logistic(FastActivation& f, Form form, double slope) {
   f.form = form;
   f.q[0] = static_cast<float>(kMinusLog2E * slope);
 }
@@ -57,14 +50,14 @@ FastActivation fast_activation(const MlpSpec& spec) {
     case Activation::gelu_tanh:
       half ? set(f, Form::tanh_normal, kGeluTanhF16) : set(f, Form::tanh_normal, kGeluTanhBf16);
       break;
-    case Activation::quick_gelu: set_logistic(f, Form::logistic, spec.dtype, core::kQuickGeluSlope); break;
-    case Activation::silu: set_logistic(f, Form::logistic, spec.dtype, 1); break;
+    case Activation::quick_gelu: set_logistic(f, Form::logistic, core::kQuickGeluSlope); break;
+    case Activation::silu: set_logistic(f, Form::logistic, 1); break;
     case Activation::sigmoid:
       f.form = Form::sigmoid;
       f.q[0] = static_cast<float>(kMinusLog2E);
       break;
     case Activation::swiglu_oai:
-      set_logistic(f, Form::clamped, spec.dtype, static_cast<double>(spec.alpha));
+      set_logistic(f, Form::clamped, static_cast<double>(spec.alpha));
       f.limit = spec.limit;
       break;
   }

@@ -1,10 +1,11 @@
-// Activations in registers with one special-function instruction an element.
+// Activations in registers with one special-function instruction an element, or two.
 //
 // Every sigmoid-shaped activation is f(x) = x s(x) with s(-x) = 1 - s(x), so with a = |x| and q(a) = log2 s(-a), a
 // smooth function that a low polynomial follows,
 //   2 f(x) = x + a (1 - 2^(q(a) + 1)),
 // which needs no clamp (the polynomials fall without bound) and gives IEEE's answer for infinities and NaN. The
-// factor 2 is taken back where it costs least.
+// factor 2 is taken back where it costs least. The logistic function is an exponential and a reciprocal: beside
+// products a special-function instruction costs less than the multiply-adds that it saves.
 #pragma once
 
 #include <cstdint>

@@ -10,12 +10,11 @@ namespace fusedmlp::cuda::narrow {
 // normal: gelu; tanh_normal: gelu_tanh; logistic: silu and quick_gelu; clamped: swiglu_oai.
 enum class Form : std::uint8_t { identity, relu, relu2, sigmoid, normal, tanh_normal, logistic, clamped };
 
-// Degree of the polynomial of the kernels' form (activation.cuh); 0: of no such form. The logistic function takes too
-// high a one in fp16.
+// Degree of the polynomial of the kernels' form (activation.cuh); 0: of no such form. The logistic function would
+// take so high a one that a reciprocal is cheaper.
 template <Form kForm, bool kHalf>
 inline constexpr int kDegree = kForm == Form::normal        ? (kHalf ? 5 : 3)
                                : kForm == Form::tanh_normal ? (kHalf ? 5 : 4)
-                               : kForm > Form::tanh_normal  ? (kHalf ? 0 : 6)
                                                             : 0;
 
 struct FastActivation {
