@@ -3,6 +3,9 @@
 //   fusedmlp_bench_gpu_kernels --seams FILE [SPEC]...    every token count from 1 to 128 and around multiples of 64:
 //       where dispatch's choice is slower than the fastest entry; all times to FILE, a table to stdout
 //   --every N      seams: only every Nth token count
+//   --copies N     at most N copies of the weights by turns: many tokens take long on all of small ones
+//   --time S       seconds of samples of each entry, at least, and
+//   --kernel NAME  this entry alone, or with more of them these: without --seams
 //   fusedmlp_bench_gpu_kernels --profile [SPEC TOKENS]...  runs dispatch's choice twice, untimed, for a profiler
 #include <algorithm>
 #include <cstdio>
@@ -44,9 +47,7 @@ std::unique_ptr<core::EntryTimer> timer_of(const MlpSpec& spec, const core::Meas
   return take(core::make_timer(spec, gpu(), default_executor(), options));
 }
 
-void bench(const MlpSpec& spec, std::int64_t tokens) {
-  core::MeasureOptions options;
-  options.min_time = 0.06;
+void bench(const MlpSpec& spec, std::int64_t tokens, const core::MeasureOptions& options) {
   const auto timer = timer_of(spec, options);
   for (const core::EntryTimes& entry : take(timer->run(tokens, take(core::candidates(timer->query(tokens)))))) {
     if (!entry.skipped.empty()) continue;
@@ -205,6 +206,8 @@ int main(int argc, char** argv) {
   std::string path, command = "fusedmlp_bench_gpu_kernels";
   int every = 1;
   bool profiled = false;
+  core::MeasureOptions options;
+  options.min_time = 0.06;
   for (int i = 1; i < argc; ++i) {
     command.append(" ").append(argv[i]);
     const bool more = i + 1 < argc;
@@ -214,6 +217,12 @@ int main(int argc, char** argv) {
     } else if (std::strcmp(argv[i], "--every") == 0 && more) {
       every = std::max(1, std::atoi(argv[++i]));
       command.append(" ").append(std::to_string(every));
+    } else if (std::strcmp(argv[i], "--copies") == 0 && more) {
+      options.most_copies = std::max(1, std::atoi(argv[++i]));
+    } else if (std::strcmp(argv[i], "--time") == 0 && more) {
+      options.min_time = std::atof(argv[++i]);
+    } else if (std::strcmp(argv[i], "--kernel") == 0 && more) {
+      options.kernels.emplace_back(argv[++i]);
     } else if (std::strcmp(argv[i], "--profile") == 0) {
       profiled = true;
     } else {
@@ -221,7 +230,9 @@ int main(int argc, char** argv) {
     }
   }
   if (!path.empty()) return seams(path, rest, every, command);
-  const auto look = profiled ? profile : bench;
+  const auto look = [&](const MlpSpec& spec, std::int64_t tokens) {
+    return profiled ? profile(spec, tokens) : bench(spec, tokens, options);
+  };
   if (rest.empty()) {
     for (const Case& c : kCases) look(*parse_spec(c.spec), c.tokens);
   }

@@ -19,6 +19,7 @@ struct MeasureOptions {
   bool packed = true;                // a packed copy of the weights for the entries that read one
   bool cold = false;                 // take copies of the weights in turn, so that none is found in a cache; on a
                                      // GPU always so
+  int most_copies = 0;               // of the weights, on a GPU; 0: as many as that takes
   bool all = false;                  // also entries predicted to take more than slow_run()
 };
 

@@ -94,8 +94,9 @@ Result<std::unique_ptr<core::EntryTimer>> Timer::create(const MlpSpec& spec, con
   if (!begin) return begin.status();
   if (!end) return end.status();
   auto timer = std::make_unique<Timer>(spec, device, options, std::move(*stream), std::move(*begin), std::move(*end));
-  const auto count = static_cast<std::size_t>(std::ceil(kColdBytes / core::weight_bytes(spec))) + 1;
-  for (std::size_t i = 0; i < std::max<std::size_t>(count, kLeastCopies); ++i) {
+  int count = std::max(static_cast<int>(std::ceil(kColdBytes / core::weight_bytes(spec))) + 1, kLeastCopies);
+  if (options.most_copies > 0) count = std::min(count, options.most_copies);
+  for (int i = 0; i < count; ++i) {
     Result<DeviceWeights> copy = DeviceWeights::allocate(spec);
     if (!copy) return copy.status();
     if (Status status = i == 0 ? copy->fill() : copy->copy(timer->copies_.front()); !status) return status;
