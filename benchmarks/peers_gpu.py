@@ -35,7 +35,7 @@ COLD_BYTES = 200e6
 SAMPLE_SECONDS = 5e-3
 SAMPLES = 15
 LAYERS = 32  # MLPs of a graph, as many as a model has
-MANY_TOKENS = 512
+MANY_TOKENS = 256
 MARKS = ("fusedmlp", "portable", "cublas")  # what is no peer
 PAUSE_SECONDS = 0.03
 
