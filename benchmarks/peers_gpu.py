@@ -2,6 +2,7 @@
 Liger's activation kernels where liger_kernel can be imported.
 
     python benchmarks/peers_gpu.py --out FILE.json [--only REGEX] [--quick] [--no-autotune] [--sustained SECONDS]
+    python benchmarks/peers_gpu.py --table FILE.json      README's table of that file; needs no GPU
 
 Every figure is microseconds a forward pass: replay of a CUDA graph of 32 MLPs (fewer where they take longer than
 5 ms), weights rotated past 200 MB so that they are cold in L2, random data, medians of interleaved repeats. Variants
@@ -37,6 +38,7 @@ SAMPLES = 15
 LAYERS = 32  # MLPs of a graph, as many as a model has
 MANY_TOKENS = 256
 MARKS = ("fusedmlp", "portable", "cublas")  # what is no peer
+PEERS = ("eager", "compile", "max-autotune", "liger", "cublaslt")
 PAUSE_SECONDS = 0.03
 
 # name, form, d_in, d_hidden, bias, tokens
@@ -226,16 +228,48 @@ def measure(
     return result
 
 
+def table(rows: list[dict]) -> str:
+    """Microseconds; peer/own is the best peer's time over fusedmlp's, `sustained` the same at the power limit."""
+    peers = [name for name in PEERS if any(name in row["us"] for row in rows)]
+    lines = [["MLP", "tokens", "kernel", *peers, "fusedmlp", "peer/own", "sustained", "limit"]]
+    for row in rows:
+        late = row.get("sustained_us")
+        ratio = min(late[name] for name in peers if name in late) / late["fusedmlp"] if late else None
+        lines.append(
+            [row["name"], str(row["tokens"]), row["kernel"]]
+            + [f"{row['us'][name]:.1f}" if name in row["us"] else "-" for name in (*peers, "fusedmlp")]
+            + [f"{row['speedup']:.2f}", f"{ratio:.2f}" if ratio else "-", f"{row['limit_us']:.1f}"]
+        )
+    widths = [21, 6, 16, *(max(7, len(title)) for title in lines[0][3:])]
+    text = [
+        "  ".join(
+            cell.ljust(w) if i in (0, 2) else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))
+        )
+        for line in lines
+    ]
+    text.insert(1, "-" * len(text[0]))
+    return "\n".join(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path)
+    what.add_argument(
+        "--table", type=Path, metavar="FILE", help="print README's table of this result and stop"
+    )
     parser.add_argument("--only", default="", help="regular expression on 'NAME M=TOKENS'")
     parser.add_argument("--quick", action="store_true", help="M = 1024 and 8192 only")
-    parser.add_argument("--sustained", type=float, default=0, help="seconds before the sustained figure; 0: none")
+    parser.add_argument(
+        "--sustained", type=float, default=0, help="seconds before the sustained figure; 0: none"
+    )
     parser.add_argument("--no-autotune", action="store_true", help="leave max-autotune out")
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())["rows"]))
+        return 0
     if not torch.cuda.is_available():
         print("peers_gpu.py: PyTorch sees no GPU here", file=sys.stderr)
         return 2

@@ -225,6 +225,42 @@ TEST(NarrowSeams, ManyTokensEqualFew) {
   }
 }
 
+// Four rounds, in which the inputs of the next one arrive early while weights and inputs are in L2: all of it, again
+// and again, equals runs of one round.
+TEST(NarrowSeams, EveryRoundEqualsTheFirst) {
+  if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
+  const std::int64_t round = describe(Device::cuda())->cores * 64;
+  const std::int64_t tokens = 8 * round - 1000;
+  for (const char* text : {"gelu:128x512+bias,bf16", "swiglu:128x512+bias,bf16", "gelu:64x256+bias,fp16"}) {
+    SCOPED_TRACE(text);
+    const MlpSpec spec = test::spec_of(text);
+    const test::Resident problem(spec, test::make_values(spec, tokens, test::Data::normal, 13), tokens,
+                                 {.aligned = true});
+    for (const char* kernel : {kHopperName, kPortableName}) {
+      const std::vector<std::string> all = test::gpu_kernels(spec, tokens);
+      if (std::find(all.begin(), all.end(), kernel) == all.end()) continue;
+      SCOPED_TRACE(kernel);
+      const test::Forced forced({Isa::generic, kernel, false, Device::cuda()});
+      const Plan plan = problem.plan();
+      const test::Stream stream;
+      problem.poison_y();
+      for (std::int64_t first = 0; first < tokens; first += round) {
+        test::expect_ok(plan.run(problem.args(std::min(round, tokens - first), stream, first)));
+      }
+      EXPECT_EQ(stream.wait(), "");
+      const std::vector<std::byte> expected = problem.y(tokens);
+      int wrong = 0;
+      for (int i = 0; i < 10; ++i) {
+        problem.poison_y();
+        for (int again = 0; again < 2; ++again) test::expect_ok(plan.run(problem.args(tokens, stream)));
+        EXPECT_EQ(stream.wait(), "");
+        wrong += problem.y(tokens) == expected ? 0 : 1;
+      }
+      EXPECT_EQ(wrong, 0);
+    }
+  }
+}
+
 // Small enough for racecheck: tiles for both warpgroups of a block, and weights that go round the ring more than
 // once.
 TEST(NarrowSeams, WrappedRings) {

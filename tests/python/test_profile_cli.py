@@ -1,4 +1,4 @@
-"""python -m fusedmlp profile, and benchmarks/peers_cpu.py, as processes."""
+"""python -m fusedmlp profile, and benchmarks/peers_cpu.py and peers_gpu.py, as processes."""
 
 import json
 import os
@@ -251,3 +251,19 @@ def test_peers_quick_and_resume(tmp_path):
 def test_peers_wrong_input(tmp_path, options, message):
     process = run(ROOT / "benchmarks" / "peers_cpu.py", *options, cwd=tmp_path)
     assert process.returncode == 2 and message in process.stderr and "Traceback" not in process.stderr
+
+
+# -- benchmarks/peers_gpu.py ---------------------------------------------------------------------------------
+
+
+def test_gpu_table_is_that_of_the_readme(tmp_path):
+    result = ROOT / "benchmarks" / "results" / "gpu_peers_h200.json"
+    process = run(ROOT / "benchmarks" / "peers_gpu.py", "--table", result, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    readme = (ROOT / "README.md").read_text().replace("*", " ")  # marks rows, explained below the table
+    assert f"\n```\n{process.stdout}```\n" in readme
+
+
+def test_gpu_peers_of_nothing(tmp_path):
+    process = run(ROOT / "benchmarks" / "peers_gpu.py", cwd=tmp_path)
+    assert process.returncode == 2 and "--out --table" in process.stderr and "Traceback" not in process.stderr

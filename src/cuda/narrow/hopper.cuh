@@ -155,11 +155,7 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
     if (first) {
       ptx::mbarrier_wait(full_x + 8 * warpgroup, input_parity);
       input_parity ^= 1;
-      if constexpr (Tile::kHeld) {
-        load_inputs(input, x);
-        __syncwarp();
-        release_input();
-      }
+      if constexpr (Tile::kHeld) load_inputs(input, x);
     }
     if constexpr (Tile::kHeld) pin(x);
     ptx::wgmma_fence();
@@ -192,6 +188,8 @@ __global__ void __launch_bounds__(kThreads, 1) hopper(const __grid_constant__ Ho
       }
     }
     ptx::wgmma_commit();
+    // Not before: an arrival does not wait for loads that nothing has used yet, and overtakes them.
+    if (Tile::kHeld && first) release_input();
   };
   // After it, the tile's last one or not.
   const auto release_up = [&](std::uint32_t first, bool last) {
