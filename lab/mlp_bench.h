@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -65,8 +67,10 @@ class MlpBench {
     portable_.emplace(take(Plan::create(spec, weights_.front().views(), Device::cuda())));
   }
 
-  // Median of CUDA graphs of at least 40 MLPs, an MLP's share.
-  double microseconds(const Queue& queue, std::int64_t tokens) const {
+  // Median of CUDA graphs of at least 40 MLPs, an MLP's share. Many tokens need a pause before each: their power
+  // would bring down the next one's clocks.
+  double microseconds(const Queue& queue, std::int64_t tokens,
+                      std::chrono::milliseconds pause = std::chrono::milliseconds{0}) const {
     const int count = std::max(static_cast<int>(weights_.size()), 40);
     const cudaStream_t stream = stream_.get();
     cudaGraph_t graph = nullptr;
@@ -77,6 +81,7 @@ class MlpBench {
     require(cudaGraphInstantiate(&executable, graph, 0));
     std::vector<double> samples;
     for (int i = 0; i < 8; ++i) {
+      std::this_thread::sleep_for(pause);
       require(cudaEventRecord(begin_, stream));
       require(cudaGraphLaunch(executable, stream));
       require(cudaEventRecord(end_, stream));

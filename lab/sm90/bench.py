@@ -27,7 +27,8 @@ class Call(ctypes.Structure):  # mirrors lab.cu
 
 
 TILES = [
-    dict(i=i, name=lib.lab_name(i).decode(), gated=bool(lib.lab_gated(i))) for i in range(lib.lab_count())
+    dict(i=i, name=lib.lab_name(i).decode(), gated=bool(lib.lab_gated(i)), split=bool(lib.lab_split(i)))
+    for i in range(lib.lab_count())
 ]
 ACT = {
     n: i
@@ -162,9 +163,12 @@ def check():
                 (513, 1000, 328),
                 (3000, 776, 1032),
             ]:
-                bad += not check_one(tile, dtype, m, nn, k, "relu", True, m == 77)
+                if tile["split"] and k < 256:
+                    continue
+                act = "identity" if tile["split"] else "relu"
+                bad += not check_one(tile, dtype, m, nn, k, act, True, m == 77)
                 n += 1
-            for act in [a for a in ACT if a != "swiglu_oai" or tile["gated"]]:
+            for act in ["identity"] if tile["split"] else [a for a in ACT if a != "swiglu_oai" or tile["gated"]]:
                 bad += not check_one(tile, dtype, 700, 712, 520, act, False, True)
                 n += 1
     print(f"check: {n - bad} of {n} passed", flush=True)
@@ -266,7 +270,7 @@ def pairs(names, ups=2, downs=3):
         graph = lambda f: (graph_of([lambda s=s: f(s) for s in range(n)]), n)
         t = {"up": {}, "down": {}}
         for tile in TILES:
-            if tile["gated"] == mlp.gated:
+            if tile["gated"] == mlp.gated and not tile["split"]:
                 t["up"][tile["i"]] = graph(lambda s: mlp.up(tile, s))
             if not tile["gated"]:
                 t["down"][tile["i"]] = graph(lambda s: mlp.down(tile, s))
@@ -313,6 +317,9 @@ PRODUCTS = [(768, 3072), (1024, 4096), (4096, 4096), (4096, 14336), (2048, 16384
 ROWS = [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192]
 
 
+SPLIT_ROWS = 1024  # up to which splits are measured
+
+
 def products(path):
     """Every tile on both products of MLPs, gated and plain, for the cost model: microseconds, cold weights."""
     rows = []
@@ -331,7 +338,7 @@ def products(path):
                 act = "identity" if form == "down" else "gelu"
                 graphs = {}
                 for tile in TILES:
-                    if tile["gated"] == gated:
+                    if tile["gated"] == gated and (not tile["split"] or (form == "down" and m <= SPLIT_ROWS)):
                         graphs[tile["i"]] = (
                             graph_of(
                                 [
@@ -362,7 +369,7 @@ def products(path):
             "m",
             "n",
             "k",
-            "microseconds of each tile of src/cuda/sm90/tiles.h, null for the other form",
+            "microseconds of each tile of src/cuda/sm90/tiles.h and each split of split.h, null where not measured",
             "microseconds of cuBLAS without activation",
         ],
     )

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "cuda/sm90/tiles.h"
+#include "cuda/sm90/split.h"
 
 namespace {
 using namespace fusedmlp;
@@ -23,11 +23,18 @@ struct Call {  // mirrored in bench.py
 
 extern "C" {
 
-int lab_count() { return sm90::kTileCount; }
-int lab_gated(int i) { return sm90::kTiles[i].gated; }
+// The tiles, then the splits.
+int lab_count() { return sm90::kTileCount + sm90::kSplitCount; }
+int lab_gated(int i) { return i < sm90::kTileCount && sm90::kTiles[i].gated; }
+int lab_split(int i) { return i >= sm90::kTileCount; }
 
 const char* lab_name(int i) {
-  static char names[sm90::kTileCount][64];
+  static char names[sm90::kTileCount + sm90::kSplitCount][64];
+  if (lab_split(i)) {
+    const sm90::Split& split = sm90::kSplits[i - sm90::kTileCount];
+    std::snprintf(names[i], sizeof names[i], "%dx%d in %d", sm90::kSplitRows, split.columns, split.slices);
+    return names[i];
+  }
   const sm90::TileShape& t = sm90::kTiles[i];
   std::snprintf(names[i], sizeof names[i], "%dx%d stages %d/%d, %d %s", t.m, t.weights, t.stages_a, t.stages_b,
                 t.consumers, t.turns ? "by turns" : "sharing");
@@ -54,6 +61,13 @@ int lab_gemm(int tile, const Call* c) {
   call.sms = c->sms;
   call.overlaps_predecessor = c->overlaps_predecessor != 0;
   call.weights_ready = c->weights_ready != 0;
+  if (lab_split(tile)) {
+    const sm90::SplitCall split{call.gemm, sm90::kSplits[tile - sm90::kTileCount], call.overlaps_predecessor,
+                                call.weights_ready};
+    const Status status = c->half ? sm90::split_f16(split, c->stream) : sm90::split_bf16(split, c->stream);
+    if (!status) std::fprintf(stderr, "%s\n", status.message().c_str());
+    return status ? 0 : 1;
+  }
   const Status status = c->half
                             ? (c->gated ? sm90::gemm_f16_gated(call, c->stream) : sm90::gemm_f16(call, c->stream))
                             : (c->gated ? sm90::gemm_bf16_gated(call, c->stream) : sm90::gemm_bf16(call, c->stream));

@@ -15,8 +15,9 @@
 #include "core/kernel.h"
 #include "core/numeric.h"
 #include "cuda/sm90/activation.h"
-#include "cuda/sm90/tiles.h"
+#include "cuda/sm90/split.h"
 #include "gpu/cards.h"
+#include "gpu/exact_products.h"
 
 namespace fusedmlp::cuda::sm90 {
 namespace {
@@ -68,11 +69,13 @@ TEST(Prefill, ChoosesTilesAsMeasured) {
     const std::string form = row[0].GetString();
     const Product p{row[1].GetInt64(), row[2].GetInt64(), row[3].GetInt64(),
                     form == "gated",   form != "down",    DType::bf16};
-    ASSERT_EQ(row[4].Size(), kTileCount);
+    ASSERT_EQ(row[4].Size(), kTileCount + kSplitCount);
     double best = 1e30;
     for (const auto& time : row[4].GetArray()) best = time.IsNull() ? best : std::min(best, time.GetDouble());
     const Choice choice = choose(p, device);
-    const double taken = row[4][static_cast<rapidjson::SizeType>(choice.tile)].GetDouble();
+    const int index = choice.split < 0 ? choice.tile : kTileCount + choice.split;
+    ASSERT_FALSE(row[4][static_cast<rapidjson::SizeType>(index)].IsNull());
+    const double taken = row[4][static_cast<rapidjson::SizeType>(index)].GetDouble();
     losses.push_back(taken / best - 1);
     const double off = std::log(choice.seconds * 1e6 / taken);
     if (p.m >= 256) squares += off * off, ++counted;
@@ -111,6 +114,38 @@ TEST(Prefill, FastActivationsKeepTheNumericRule) {
       EXPECT_LE(worst, epsilon(dtype)) << to_string(activation) << ", " << to_string(dtype);
       if (activation == Activation::gelu) {
         EXPECT_LE(worst, dtype == DType::bf16 ? 4.2e-4 : 9.2e-5);
+      }
+    }
+  }
+}
+
+// Every tile and split, rows and columns that end within one and k within a block, on integers that all kernels must
+// get right to the bit.
+TEST(Prefill, EveryTileAndSplitIsExact) {
+  if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
+  const DeviceInfo device = fusedmlp::describe(Device::cuda()).value();
+  if (device.compute_capability != 90) GTEST_SKIP() << "not Hopper";
+  for (const char* text : {"reglu:552x760->200+bias,bf16", "relu:1160x552->328+bias,fp16"}) {
+    const MlpSpec spec = test::spec_of(text);
+    const bool bf16 = spec.dtype == DType::bf16;
+    for (int index = 0; index < kTileCount + kSplitCount; ++index) {
+      const bool splits = index >= kTileCount;
+      if (!splits && kTiles[index].gated != spec.gated && kTiles[index].gated) continue;
+      for (const std::int64_t tokens : {1, 61, 131, 253, 300}) {
+        test::expect_exact_products(
+            spec, tokens, splits ? describe(kSplits[index - kTileCount]) : describe(kTiles[index]),
+            [&](const cuda::TwoGemms& products, cudaStream_t stream) {
+              GemmCall up{products.hidden, fast_activation(spec), spec.gated ? 0 : 6, device.cores, true, false};
+              if (!splits && kTiles[index].gated == spec.gated) up.tile = index;
+              GemmCall down{products.out, {}, 6, device.cores, true, true};
+              if (!splits && !kTiles[index].gated) down.tile = index;
+              Status status = bf16 ? (spec.gated ? gemm_bf16_gated(up, stream) : gemm_bf16(up, stream))
+                                   : (spec.gated ? gemm_f16_gated(up, stream) : gemm_f16(up, stream));
+              if (!status) return status;
+              if (!splits) return bf16 ? gemm_bf16(down, stream) : gemm_f16(down, stream);
+              const SplitCall call{products.out, kSplits[index - kTileCount], true, true};
+              return bf16 ? split_bf16(call, stream) : split_f16(call, stream);
+            });
       }
     }
   }

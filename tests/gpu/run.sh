@@ -72,10 +72,10 @@ stage_sanitizers() {
       "$HERE/bin/fusedmlp_numerics_tests" --gtest_filter="$filter" >"$OUT/$tool.log" 2>&1 &
     pids+=($!)
   done
-  # Every kernel of cuda.decode and cuda.cluster; rings of cuda.narrow that wrap, with tiles for every warpgroup, which the numerics
-  # have too few tokens for.
+  # Every kernel of cuda.decode, cuda.cluster and cuda.sm90, and cuda.portable's splits; rings of cuda.narrow that wrap, with
+  # tiles for every warpgroup, which the numerics have too few tokens for.
   for tool in memcheck racecheck synccheck initcheck; do
-    local filter='Decode.EveryFormIsExact:Cluster.EveryFormIsExact'
+    local filter='Decode.EveryFormIsExact:Cluster.EveryFormIsExact:Prefill.EveryTileAndSplitIsExact:Tiles.EverySplitIsExact'
     [[ $tool == racecheck ]] && filter+=':NarrowSeams.WrappedRings'
     timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
       --gtest_filter="$filter" >"$OUT/${tool}_gpu_tests.log" 2>&1 &
@@ -138,9 +138,9 @@ stage_profile() {
   done
   timeout 300 ncu "${sections[@]}" --metrics dram__bytes_read.sum,dram__bytes_write.sum --page raw --csv \
     --log-file "$OUT/ncu.csv" "$HERE/bin/fusedmlp_bench_gpu_kernels" --profile \
-    geglu_tanh:768x3072,bf16 1 geglu_tanh:768x3072,bf16 64 geglu_tanh:768x3072,bf16 1024 \
-    geglu_tanh:768x3072,bf16 8192 gelu:4096x4096+bias,bf16 64 gelu:4096x4096+bias,bf16 1024 \
-    gelu:1024x4096+bias,bf16 8192 swiglu:4096x14336,bf16 1 swiglu:4096x14336,bf16 64 \
+    geglu_tanh:768x3072,bf16 1 geglu_tanh:768x3072,bf16 64 geglu_tanh:768x3072,bf16 256 \
+    geglu_tanh:768x3072,bf16 1024 geglu_tanh:768x3072,bf16 8192 gelu:4096x4096+bias,bf16 64 gelu:4096x4096+bias,bf16 1024 \
+    gelu:1024x4096+bias,bf16 8192 swiglu:4096x14336,bf16 1 swiglu:4096x14336,bf16 64 swiglu:4096x14336,bf16 256 \
     gelu:128x512+bias,bf16 65536 gelu:256x1024+bias,bf16 65536 >"$OUT/ncu.txt" 2>&1 || rc=$?
   report profile "$rc" $((SECONDS - started))
   ((rc)) && tail -n 3 "$OUT/ncu.csv" "$OUT/ncu.txt"

@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <string_view>
 
 #include "core/dispatch.h"
 #include "core/sm_rates.h"
+#include "gpu/cards.h"
+#include "gpu/exact_products.h"
 
 namespace fusedmlp::cuda::sm80 {
 namespace {
@@ -152,6 +155,45 @@ TEST(Dispatch, TheTableEndsInLayers) {
   const DeviceInfo device = describe(kCards[0]);
   const MlpSpec spec = parse_spec("swiglu_oai:33x65->7+bias,fp16").value();
   EXPECT_EQ(table.back().unsupported({spec, 3, device, 1, false, {.alignment = 2, .in_out = true}}), "");
+}
+
+// Every tile with k in parts, rows of whole fours, pairs and odd ones, on integers that all kernels must get right to
+// the bit.
+TEST(Tiles, EverySplitIsExact) {
+  if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
+  const DeviceInfo device = fusedmlp::describe(Device::cuda()).value();
+  const test::DeviceBuffer partial(kMostPartials * sizeof(float));
+  for (const char* text : {"reglu:552x760->72+bias,bf16", "relu:1160x552->202+bias,fp16", "reglu:640x329->77,bf16"}) {
+    const MlpSpec spec = test::spec_of(text);
+    for (int tile = 0; tile < kTileCount; ++tile) {
+      for (const int splits : {2, 5}) {
+        for (const std::int64_t tokens : {1, 61, 131}) {
+          test::expect_exact_products(
+              spec, tokens, "tile " + std::to_string(tile) + ", " + std::to_string(splits) + " splits",
+              [&](const TwoGemms& products, cudaStream_t stream) {
+                GemmCall call;
+                call.plan = {static_cast<TileName>(tile), splits};
+                call.shared_per_sm = device.l1_bytes;
+                call.shared_per_block = device.shared_memory_per_block;
+                call.partial = static_cast<float*>(partial.data());
+                const auto multiply = [&] {
+                  if (spec.dtype == DType::bf16)
+                    return call.gated ? gemm_bf16_gated(call, stream) : gemm_bf16(call, stream);
+                  return call.gated ? gemm_f16_gated(call, stream) : gemm_f16(call, stream);
+                };
+                call.gemm = products.hidden;
+                call.gated = spec.gated;
+                call.activation = activation_args(spec);
+                if (Status status = multiply(); !status) return status;
+                call.gemm = products.out;
+                call.gated = false;
+                call.activation = {};
+                return multiply();
+              });
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -21,4 +21,13 @@ __device__ inline void store_cluster(std::uint32_t shared, std::uint32_t barrier
       : "memory");
 }
 
+// The same, seen after the cluster's next barrier.
+__device__ inline void store_cluster(std::uint32_t shared, std::uint32_t rank, const float4& v) {
+  std::uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared), "r"(rank));
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(there), "f"(v.x), "f"(v.y), "f"(v.z),
+               "f"(v.w)
+               : "memory");
+}
+
 }  // namespace fusedmlp::cuda::ptx

@@ -225,10 +225,17 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
 #pragma unroll
         for (int j = 0; j < Tile::kMmaN; ++j) {
 #pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            const int m = first_row + 16 * i + 8 * (e / 2);
-            const int n = first_col + 8 * j + e % 2;
-            if (m < rows_left && n < g.n) to[static_cast<std::int64_t>(m) * g.n + n] = sums[w][i][j][e];
+          for (int half = 0; half < 2; ++half) {
+            const int m = first_row + 16 * i + 8 * half, n = first_col + 8 * j;
+            if (m >= rows_left || n >= g.n) continue;
+            float* pair = to + static_cast<std::int64_t>(m) * g.n + n;
+            const float x = sums[w][i][j][2 * half], y = sums[w][i][j][2 * half + 1];
+            if (g.n % 2 == 0) {
+              *reinterpret_cast<float2*>(pair) = {x, y};
+            } else {
+              pair[0] = x;
+              if (n + 1 < g.n) pair[1] = y;
+            }
           }
         }
       }
@@ -290,34 +297,63 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   }
 }
 
-// Adds the splits' sums in their order, then bias and activation.
-template <class T, bool kDual>
+// Adds the splits' sums in their order, then bias and activation. Four columns a thread, or one where rows are not
+// whole fours.
+template <class T, bool kDual, int kColumns>
 __global__ void __launch_bounds__(256) finish_kernel(const __grid_constant__ KernelArgs args) {
+  constexpr int kWeights = kDual ? 2 : 1;
   ptx::grid_dependency_launch();
-  ptx::grid_dependency_wait();
   const Gemm& g = args.gemm;
-  const std::int64_t count = g.m * g.n;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
-    float sums[2] = {};
-    for (int split = 0; split < args.splits; ++split) {
+  const unsigned count = static_cast<unsigned>(g.m) * static_cast<unsigned>(g.n);  // at most kMostPartials
+  const unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) * kColumns;
+  if (i >= count) return;
+  const unsigned row = i / static_cast<unsigned>(g.n);
+  const int n = static_cast<int>(i - row * static_cast<unsigned>(g.n));
+  float biases[kWeights][kColumns];
 #pragma unroll
-      for (int w = 0; w < (kDual ? 2 : 1); ++w) {
-        sums[w] += args.partial[(static_cast<std::int64_t>(split) * (kDual ? 2 : 1) + w) * count + i];
+  for (int j = 0; j < kColumns; ++j) {
+    biases[0][j] = bias_at<T>(g.bias, n + j);
+    if constexpr (kDual) biases[1][j] = bias_at<T>(g.gate_bias, n + j);
+  }
+  ptx::grid_dependency_wait();
+  float parts[kWeights][kColumns] = {};
+#pragma unroll 4
+  for (int split = 0; split < args.splits; ++split) {
+#pragma unroll
+    for (int w = 0; w < kWeights; ++w) {
+      const float* from = args.partial + (split * kWeights + w) * static_cast<std::int64_t>(count) + i;
+      if constexpr (kColumns == 4) {
+        const float4 part = *reinterpret_cast<const float4*>(from);
+        parts[w][0] += part.x;
+        parts[w][1] += part.y;
+        parts[w][2] += part.z;
+        parts[w][3] += part.w;
+      } else {
+        parts[w][0] += *from;
       }
     }
-    const int n = static_cast<int>(i % g.n);
-    const float up = sums[0] + bias_at<T>(g.bias, n);
-    T* to = static_cast<T*>(g.out) + i / g.n * g.ldo + n;
-    with_form(args.activation.form, [&](auto form) {
-      constexpr ActivationForm kForm = decltype(form)::value;
+  }
+  T out[kColumns];
+  with_form(args.activation.form, [&](auto form) {
+    constexpr ActivationForm kForm = decltype(form)::value;
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) {
+      const float up = parts[0][j] + biases[0][j];
       if constexpr (kDual) {
-        const float gate = sums[1] + bias_at<T>(g.gate_bias, n);
-        *to = from_float<T>(gated<kForm>(args.activation, gate, up));
+        out[j] = from_float<T>(gated<kForm>(args.activation, parts[1][j] + biases[1][j], up));
       } else {
-        *to = from_float<T>(activate<kForm>(args.activation, up));
+        out[j] = from_float<T>(activate<kForm>(args.activation, up));
       }
-    });
+    }
+  });
+  T* to = static_cast<T*>(g.out) + static_cast<std::int64_t>(row) * g.ldo + n;
+  if (kColumns == 4 && args.store_vectors) {
+    uint2 word;
+    memcpy(&word, out, sizeof word);
+    *reinterpret_cast<uint2*>(to) = word;
+  } else {
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) to[j] = out[j];
   }
 }
 
@@ -361,12 +397,14 @@ Status launch_gemm(const GemmCall& call, int stages, bool along_n, cudaStream_t 
     return status;
   }
   if (args.splits == 1) return {};
+  const int columns = g.n % 4 == 0 ? 4 : 1;
   Launch finish;
-  finish.grid = static_cast<unsigned>((g.m * g.n + 255) / 256);
+  finish.grid = static_cast<unsigned>((g.m * g.n / columns + 255) / 256);
   finish.block = 256;
   finish.stream = stream;
   finish.overlaps_predecessor = call.overlaps_predecessor;
-  return launch<finish_kernel<T, kDual>>(kName, finish, 0, args);
+  if (columns == 4) return launch<finish_kernel<T, kDual, 4>>(kName, finish, 0, args);
+  return launch<finish_kernel<T, kDual, 1>>(kName, finish, 0, args);
 }
 
 template <class T, bool kDual>

@@ -4,64 +4,88 @@
 
 #include "core/format.h"
 #include "core/sm_rates.h"
-#include "cuda/sm90/tiles.h"
+#include "cuda/sm90/split.h"
 
 namespace fusedmlp::cuda::sm90 {
 namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted to
-// every tile on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products): where a
-// tile is no more than a fifth slower than the best one its prediction is off by 10 % in the mean, and the chosen
-// tile by 1.2 % from the best.
-constexpr double kShare = 0.713;            // of the tensor cores' rate while a tile's products run
-constexpr double kShareSharing = 0.685;     // the same where two warpgroups share a tile
-constexpr double kLeastBlock = 320;         // a k block of one warpgroup, however small
-constexpr double kActivationClocks = 35;    // an element of a thread in the epilogue
-constexpr double kTileClocks = 310;         // a tile's first and last steps
-constexpr double kLoadBytesPerClock = 71;   // from L2 into one SM
+// every tile and split on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products):
+// the prediction of what is chosen is off by 7 % in the mean, and the choice by 1.3 % from the best.
+constexpr double kShare = 0.713;         // of the tensor cores' rate while a tile's products run
+constexpr double kShareSharing = 0.662;  // the same where two warpgroups share a tile
+constexpr double kLeastBlock = 308;      // a k block of a tile, however small
+constexpr double kLeastBlockSharing = 270;
+constexpr double kActivationClocks = 36.4;  // an element of a thread in the epilogue
+constexpr double kActivationClocksSharing = 32.5;
+constexpr double kTileClocks = 370;  // a tile's first and last steps
+constexpr double kTileClocksSharing = 556;
+constexpr double kExchangeClocks = 1817;  // of sums within a cluster, and a byte of a tile's sums
+constexpr double kExchangeClocksPerByte = 1 / 10.7;
+constexpr double kLoadBytesPerClock = 72;   // from L2 into one SM
 constexpr double kAllLoadsPerClock = 7300;  // and into all of them
 constexpr double kBandwidthExponent =
-    0.43;  // of the share of SMs at work, which bounds how much they read from memory
+    0.451;  // of the share of SMs at work, which bounds how much they read from memory
+// Share of the SMs that clusters of 2 or of 4 CTAs, one a SM, can fill at once (H200: 66 and 30 clusters).
+constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
 // 262144 tokens (tests/data/gpu/narrow_mlps.json).
 constexpr double kWriteCost = 2.5;
 // A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
 // takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
 constexpr double kEmptyRow = 0.007;
-// Reads take so many times as long for a few tiles of 64 rows (the same MLP at 73 to 256 tokens).
-constexpr double kFewTilesRead = 1.2;
+// Reads take so many times as long for few tokens (the same MLP at 33 to 256 tokens).
+constexpr double kFewTokensRead = 1.25;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
-double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device) {
-  // Multiply-adds of an m64n8k16 take 4 clocks.
+// Of the products of `blocks` k blocks of a tile of m rows, `busy` SMs at work.
+double mainloop_clocks(double blocks, int m, int weights, double share, double least, double busy) {
+  const double multiply = m / 64.0 * weights / 2.0 * (kBlockK / 16.0) / share;  // multiply-adds of m64n8k16: 4 clocks
+  const double load = (m + weights) * kBlockK * 2.0 * std::max(1 / kLoadBytesPerClock, busy / kAllLoadsPerClock);
+  return blocks * std::max({multiply, load, least});
+}
+
+// Of a launch of so many clocks and empty rows.
+double launch_seconds(const Product& p, const DeviceInfo& device, double clocks, double busy, double empty) {
   const double clock = device.flops_per_core[static_cast<int>(p.dtype)] / (2.0 * 2048);
-  const auto k_blocks = static_cast<double>(divide_up(p.k, kBlockK));
+  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
+                              kWriteCost * static_cast<double>(p.m * p.n));
+  const double reads =
+      device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent) / (p.m <= 256 ? kFewTokensRead : 1);
+  return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds +
+         core::kKernelRampSeconds;
+}
+
+double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device) {
   const std::int64_t tiles = divide_up(p.m, tile.m) * divide_up(p.n, tile.columns());
   const auto rounds = static_cast<double>(divide_up(tiles, device.cores));  // of the busiest SM
   const double busy = std::min<double>(static_cast<double>(tiles), device.cores);
-  const double multiply =
-      tile.m / 64.0 * tile.weights / 2.0 * (kBlockK / 16.0) / (tile.turns ? kShare : kShareSharing);
-  const double load =
-      (tile.m + tile.weights) * kBlockK * 2.0 * std::max(1 / kLoadBytesPerClock, busy / kAllLoadsPerClock);
-  const double mainloop = k_blocks * std::max({multiply, load, tile.turns ? kLeastBlock : kLeastBlock / 2});
+  const double mainloop =
+      mainloop_clocks(static_cast<double>(divide_up(p.k, kBlockK)), tile.m, tile.weights,
+                      tile.turns ? kShare : kShareSharing, tile.turns ? kLeastBlock : kLeastBlockSharing, busy);
   const double elements = tile.m * tile.columns() / (tile.turns ? 128.0 : 256.0);
-  const double epilogue = (p.activated ? elements * kActivationClocks : 0) + kTileClocks;
-  double clocks = 0;
+  const double epilogue = (p.activated ? elements * (tile.turns ? kActivationClocks : kActivationClocksSharing) : 0) +
+                          (tile.turns ? kTileClocks : kTileClocksSharing);
+  double clocks = rounds * (mainloop + epilogue);
   if (tile.turns) {
     // Products one after another; a warpgroup's next tile waits for its epilogue.
     const double own = std::ceil(rounds / tile.consumers);
     clocks = std::max(rounds * mainloop + epilogue, own * (mainloop + epilogue));
-  } else {
-    clocks = rounds * (mainloop + epilogue / 2) + epilogue / 2;  // about half is beside the other's products
   }
-  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
-                              kWriteCost * static_cast<double>(p.m * p.n));
-  const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent) /
-                       (p.m > 64 && p.m <= 256 ? kFewTilesRead : 1);
   const auto empty = static_cast<double>(divide_up(p.m, tile.m) * tile.m - p.m);
-  return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds +
-         core::kKernelRampSeconds;
+  return launch_seconds(p, device, clocks, busy, empty);
+}
+
+double seconds(const Product& p, const Split& split, const DeviceInfo& device) {
+  const std::int64_t tiles = divide_up(p.m, kSplitRows) * divide_up(p.n, split.columns);
+  const auto at_once = static_cast<std::int64_t>(device.cores * kClusterShare[split.slices] / split.slices);
+  const auto rounds = static_cast<double>(divide_up(tiles, at_once));
+  const double busy = static_cast<double>(std::min(tiles, at_once) * split.slices);
+  const double mainloop = mainloop_clocks(static_cast<double>(divide_up(divide_up(p.k, kBlockK), split.slices)),
+                                          kSplitRows, split.columns, kShareSharing, kLeastBlockSharing, busy);
+  const double exchange = kExchangeClocks + kSplitRows * split.columns * 4 * kExchangeClocksPerByte;
+  return launch_seconds(p, device, rounds * (mainloop + exchange), busy, 0);
 }
 
 }  // namespace
@@ -71,12 +95,23 @@ std::string describe(const TileShape& tile) {
                       tile.turns ? "by turns" : "sharing a tile", tile.stages_b);
 }
 
+std::string describe(const Split& split) {
+  return core::format("tiles of {} x {}, {} slices of k, {} stages", kSplitRows, split.columns, split.slices,
+                      split_stages(split.columns));
+}
+
 Choice choose(const Product& p, const DeviceInfo& device) {
-  Choice best{-1, 0};
+  Choice best;
+  const auto consider = [&](const Choice& choice) {
+    if (best.seconds == 0 || choice.seconds < best.seconds) best = choice;
+  };
   for (int i = 0; i < kTileCount; ++i) {
-    if (kTiles[i].gated != p.gated) continue;
-    const double time = seconds(p, kTiles[i], device);
-    if (best.tile < 0 || time < best.seconds) best = {i, time};
+    if (kTiles[i].gated == p.gated) consider({i, -1, seconds(p, kTiles[i], device)});
+  }
+  if (p.gated || p.activated || device.cores < kLeastSplitSms) return best;
+  for (int i = 0; i < kSplitCount; ++i) {
+    // Every slice has some k, and not so little that handing out sums takes longer.
+    if (p.k >= kSplits[i].slices * kLeastSlice) consider({-1, i, seconds(p, kSplits[i], device)});
   }
   return best;
 }

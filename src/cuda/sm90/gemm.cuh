@@ -2,10 +2,10 @@
 // Gated: out = f(a b^T + bias) * (a b_up^T + bias_up), the tiles of both weights side by side in shared memory and
 // their products side by side in the accumulators of one thread.
 //
-// A persistent CTA of three warpgroups. Warps of the last one feed rings of shared-memory stages through the copy
-// engine; the other two multiply. Either they share a tile, each with half of its rows and with a ring of its own for
-// them, the second a few k blocks behind the first so that the epilogue of one runs beside the products of the other;
-// or (ping-pong) they take turns with whole tiles.
+// A persistent CTA of three or four warpgroups. Warps of the last one feed rings of shared-memory stages through the
+// copy engine; the others multiply. Either two share a tile, each with half of its rows and a ring of its own for
+// them; or (ping-pong) they take turns with whole tiles, so that the epilogue of one runs beside the products of
+// another.
 #pragma once
 
 #include <algorithm>
@@ -27,9 +27,7 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-inline constexpr int kSharedLimit = 227 * 1024;
 inline constexpr int kGroup = 8;  // row tiles that are walked together: what a wave reads of both operands fits L2
-inline constexpr int kSkew = 4;   // k blocks that the second of two warpgroups sharing a tile stays behind the first
 
 // What follows from a row of the table.
 template <int kIndex>
@@ -45,7 +43,8 @@ struct Tile {
   static constexpr int kRows = kTurns ? kM : kM / 2;  // of a warpgroup
   static constexpr int kBlocks = kRows / 64;
   static constexpr int kOut = kShape.columns();
-  static constexpr int kBox = kOut % 64 == 0 ? 64 : 32;  // columns of one store
+  // Columns of one store: as the copy engine swizzles them, or an odd number of 16 bytes, which needs no swizzle.
+  static constexpr int kBox = kOut % 64 == 0 ? 64 : kOut % 32 == 0 ? 32 : kOut % 56 == 0 ? 56 : 24;
   static constexpr int kRingsA = kTurns ? 1 : 2;
   static constexpr int kStores = 2;  // of 64 rows and kBox columns that a warpgroup has under way
 
@@ -78,7 +77,6 @@ struct GemmParams {
   int row_tiles;
   int column_tiles;
   int group;        // row tiles that are walked together, for the L2 cache
-  int skew;         // k blocks that the second warpgroup starts behind the first; < kStagesB
   bool wait_first;  // nothing may be read before the kernels ahead are complete; else only `a` depends on them
 };
 
@@ -136,13 +134,14 @@ __device__ inline void stage_output(std::uint32_t area, const std::uint32_t (&ou
   constexpr int kChunks = Tile::kBox / 8;  // of 16 bytes
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
   const int row = 16 * warp + lane % 16;
-  // The copy engine's swizzle: 16-byte chunk number xor number of the line of 128 bytes.
-  const int swizzle = (row * kRowBytes / 128) % kChunks;
+  // The copy engine's swizzle: 16-byte chunk number xor number of the line of 128 bytes. None for an odd number.
+  const int swizzle = Tile::kBox % 32 == 0 ? (row * kRowBytes / 128) % kChunks : 0;
 #pragma unroll
-  for (int i = 0; i < kChunks / 2; ++i) {
-    const int chunk = 2 * i + lane / 16;
-    ptx::store_matrix_x4(area + row * kRowBytes + (chunk ^ swizzle) * 16, out[4 * i], out[4 * i + 1], out[4 * i + 2],
-                         out[4 * i + 3]);
+  for (int i = 0; i < (kChunks + 1) / 2; ++i) {
+    const int next = 2 * i + 1 < kChunks ? 2 * i + 1 : 2 * i;  // the last of an odd number is written twice
+    const int chunk = lane < 16 ? 2 * i : next;
+    ptx::store_matrix_x4(area + row * kRowBytes + (chunk ^ swizzle) * 16, out[4 * i], out[4 * i + 1], out[2 * next],
+                         out[2 * next + 1]);
   }
 }
 
@@ -239,8 +238,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       stride *= Tile::kConsumers;
       a.advance(warpgroup * p.k_blocks);
       b.advance(warpgroup * p.k_blocks);
-    } else if (warpgroup == 1 && p.skew > 0) {
-      ptx::barrier_sync(kTurn, 256);
     }
     auto release = [&](std::uint32_t stage_a, std::uint32_t stage_b) {
       if (lane == 0) ptx::mbarrier_arrive(empty_a + 8 * (ring_a * kStagesA + stage_a));
@@ -283,7 +280,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
         previous_b = b.stage;
         a.advance();
         b.advance();
-        if (!Tile::kTurns && warpgroup == 0 && index == first && k + 1 == p.skew) ptx::barrier_arrive(kTurn, 256);
       }
       if (Tile::kTurns && index + step < tiles) {
         ptx::barrier_arrive(kTurn + (warpgroup + 1 == Tile::kConsumers ? 0 : warpgroup + 1), 256);
@@ -370,7 +366,6 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
   p.group = kGroup;
-  p.skew = Tile::kTurns ? 0 : std::min({kSkew, p.k_blocks, Tile::kStagesB - 1});
   p.wait_first = !call.weights_ready;
   Launch how;
   how.grid = static_cast<unsigned>(std::min<std::int64_t>(std::int64_t{p.row_tiles} * p.column_tiles, call.sms));

@@ -6,7 +6,7 @@
 #include "cuda/common/support.h"
 #include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
-#include "cuda/sm90/tiles.h"
+#include "cuda/sm90/split.h"
 
 namespace fusedmlp::cuda {
 namespace sm90 {
@@ -44,9 +44,15 @@ std::size_t workspace_bytes(const core::Query& query) {
   return static_cast<std::size_t>(l.rows * l.ldh) * size_of(query.spec.dtype);
 }
 
-Status multiply(const GemmCall& call, DType dtype, bool gated, cudaStream_t stream) {
+Status multiply_up(const GemmCall& call, DType dtype, bool gated, cudaStream_t stream) {
   if (dtype == DType::bf16) return gated ? gemm_bf16_gated(call, stream) : gemm_bf16(call, stream);
   return gated ? gemm_f16_gated(call, stream) : gemm_f16(call, stream);
+}
+
+Status multiply_down(const GemmCall& call, int split, DType dtype, cudaStream_t stream) {
+  if (split < 0) return dtype == DType::bf16 ? gemm_bf16(call, stream) : gemm_f16(call, stream);
+  const SplitCall in_slices{call.gemm, kSplits[split], call.overlaps_predecessor, call.weights_ready};
+  return dtype == DType::bf16 ? split_bf16(in_slices, stream) : split_f16(in_slices, stream);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
@@ -68,8 +74,8 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   return for_each_turn(problem, args, l.rows, args.workspace, l.ldh, [&](const TwoGemms& products) {
     first.gemm = products.hidden;
     second.gemm = products.out;
-    Status status = multiply(first, spec.dtype, spec.gated, stream);
-    return status ? multiply(second, spec.dtype, false, stream) : status;
+    const Status status = multiply_up(first, spec.dtype, spec.gated, stream);
+    return status ? multiply_down(second, l.out.split, spec.dtype, stream) : status;
   });
 }
 

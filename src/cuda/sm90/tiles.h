@@ -13,6 +13,7 @@
 namespace fusedmlp::cuda::sm90 {
 
 inline constexpr char kName[] = "cuda.sm90";
+inline constexpr int kSharedLimit = 227 * 1024;  // of a block
 inline constexpr int kBlockK = 64;  // k of a stage: 128 bytes of 16-bit elements, the span of the swizzle
 
 // A tile is m rows by `weights` rows of the weight matrices: as many output columns, or half of them when each needs
@@ -35,6 +36,8 @@ inline constexpr TileShape kTiles[] = {
     {128, 128, true, 5, 5, 3, true},   // few tokens
     {64, 192, true, 6, 6, 3, true},    // fewer still
     {128, 256, true, 4, 4, 2, false},  // few tokens, wide
+    {128, 224, true, 4, 4, 2, false},  // wide too, where it leaves fewer SMs idle
+    {128, 96, true, 6, 6, 2, false},   // a tile a CTA, with half the epilogue of 64 x 192
     {128, 192, false, 4, 4, 2, true},
     {128, 128, false, 5, 5, 3, true},  // few k blocks: two epilogues run beside the products of a third warpgroup
     {128, 128, false, 6, 6, 2, true},
@@ -57,8 +60,9 @@ struct Product {
   DType dtype;
 };
 struct Choice {
-  int tile;  // of kTiles
-  double seconds;
+  int tile = -1;   // of kTiles
+  int split = -1;  // of kSplits (split.h); one of the two
+  double seconds = 0;
 };
 Choice choose(const Product& p, const DeviceInfo& device);
 

@@ -1,0 +1,7 @@
+#include "cuda/sm90/split.cuh"
+
+namespace fusedmlp::cuda::sm90 {
+
+Status split_bf16(const SplitCall& call, cudaStream_t stream) { return launch_split<bf16>(call, stream); }
+
+}  // namespace fusedmlp::cuda::sm90

@@ -1,0 +1,7 @@
+#include "cuda/sm90/split.cuh"
+
+namespace fusedmlp::cuda::sm90 {
+
+Status split_f16(const SplitCall& call, cudaStream_t stream) { return launch_split<f16>(call, stream); }
+
+}  // namespace fusedmlp::cuda::sm90
