@@ -30,7 +30,10 @@ constexpr double kBandwidthExponent =
 constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
 // 262144 tokens (tests/data/gpu/narrow_mlps.json).
-constexpr double kWriteCost = 2.5;
+constexpr double kWriteCost = 1.8;
+// A launch takes longer than the longer one of arithmetic and memory by what of the shorter one is not beside it: the
+// root of this degree of the sum of the powers.
+constexpr double kApart = 3;
 // A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
 // takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
 constexpr double kEmptyRow = 0.007;
@@ -53,7 +56,8 @@ double launch_seconds(const Product& p, const DeviceInfo& device, double clocks,
                               kWriteCost * static_cast<double>(p.m * p.n));
   const double reads =
       device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent) / (p.m <= 256 ? kFewTokensRead : 1);
-  return std::max(clocks / clock, bytes / reads * (1 + kEmptyRow * empty)) + device.launch_seconds +
+  const double memory = bytes / reads * (1 + kEmptyRow * empty);
+  return std::pow(std::pow(clocks / clock, kApart) + std::pow(memory, kApart), 1 / kApart) + device.launch_seconds +
          core::kKernelRampSeconds;
 }
 
