@@ -11,7 +11,7 @@ namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted to
 // every tile and split on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products):
-// the prediction of what is chosen is off by 7 % in the mean, and the choice by 1.3 % from the best.
+// the prediction of what is chosen is off by 7 % in the mean, and the choice by 1.2 % from the best.
 constexpr double kShare = 0.713;         // of the tensor cores' rate while a tile's products run
 constexpr double kShareSharing = 0.662;  // the same where two warpgroups share a tile
 constexpr double kLeastBlock = 308;      // a k block of a tile, however small
