@@ -67,11 +67,12 @@ class MlpBench {
     portable_.emplace(take(Plan::create(spec, weights_.front().views(), Device::cuda())));
   }
 
-  // Median of CUDA graphs of at least 40 MLPs, an MLP's share. Many tokens need a pause before each: their power
-  // would bring down the next one's clocks.
+  // Median of CUDA graphs of at least 40 MLPs, an MLP's share. All copies of the weights are read equally often, or
+  // some would still be in L2 when the next graph begins. Many tokens need a pause before each: their power would bring
+  // down the next one's clocks.
   double microseconds(const Queue& queue, std::int64_t tokens,
                       std::chrono::milliseconds pause = std::chrono::milliseconds{0}) const {
-    const int count = std::max(static_cast<int>(weights_.size()), 40);
+    const int copies = static_cast<int>(weights_.size()), count = (40 + copies - 1) / copies * copies;
     const cudaStream_t stream = stream_.get();
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t executable = nullptr;

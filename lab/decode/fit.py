@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from plan_fit import Row, fit  # noqa: E402
 
 PLAN_H = Path(__file__).resolve().parents[2] / "src/cuda/decode/plan.h"
-PREFETCHED_MEGABYTES = 12
-SMS, REGISTERS, THREADS, BLOCKS = 132, 65536, 2048, 32
+SMS, REGISTERS, THREADS, BLOCKS, SHARED = 132, 65536, 2048, 32, 228 << 10
+UNIT_K, LINE = 64, 32
 
 
 def forms() -> list[tuple[bool, bool, int, int, int, bool]]:
@@ -40,9 +40,13 @@ def features(gated: bool, n: int, k: int, tokens: int, form: int, splits: int, g
     rows, threads = groups * jobs * (8 if tensor else 1), splits * groups * 32
     steps = -(-(-(-k // piece)) // (splits * chunks))
     whole = splits * chunks * piece == k
-    registers += (tiles - 1) * (16 if staged else 40) + (0 if whole else 8 if staged else 16)
+    registers += (tiles - 1) * (24 if staged else 40) + (0 if whole else 24 if staged else 16)
+    up = lambda value: -(-value // LINE) * LINE
+    sums = matrices * rows * (tiles * 16 + 1 if tensor else 1)
+    of_split = max(chunks // 2 * tiles * 16 * UNIT_K // 2, up(sums)) if staged else sums
+    shared = 4 * (up(matrices * rows) + splits * of_split) + 1024
     blocks = -(-n // rows)
-    resident = max(1, min(REGISTERS // (threads * registers), THREADS // threads, BLOCKS))
+    resident = max(1, min(REGISTERS // (threads * registers), THREADS // threads, SHARED // shared, BLOCKS))
     per_sm = blocks / SMS
     waves = per_sm / resident
     most = min(math.ceil(per_sm), resident)
@@ -50,6 +54,7 @@ def features(gated: bool, n: int, k: int, tokens: int, form: int, splits: int, g
     slack = (full / waves if waves > 1 else math.ceil(per_sm) / per_sm) - 1
     return {
         "input": per_sm * 2e-3 * tokens * k * groups,
+        "block": 0 if tensor else per_sm,
         "busy": most * 2e-3 * matrices * rows * k,
         "products": per_sm * splits * groups * steps * chunks * jobs * matrices * tiles,
         "step": steps,
@@ -67,21 +72,19 @@ def features(gated: bool, n: int, k: int, tokens: int, form: int, splits: int, g
 
 
 def main() -> None:
-    sets: dict[str, list[Row]] = {"lanes": [], "tensor": []}
+    sets: dict[str, list[Row]] = {"one token": [], "up to 16": [], "up to 32": []}
     for line in Path(sys.argv[1]).read_text().splitlines():
         p = line.split()
         spec = re.match(r"(\w+):(\d+)x(\d+)", p[0])
-        gated, d_in, d_hidden, tokens = spec[1].endswith("glu"), int(spec[2]), int(spec[3]), int(p[1])
+        gated, d_in, d_hidden, tokens = "glu" in spec[1], int(spec[2]), int(spec[3]), int(p[1])
         up, down = tuple(map(int, p[3:6])), tuple(map(int, p[7:10]))
-        # cost.cpp draws small weights into L2 early; plans timed without that are that much slower.
-        small = 2e-6 * d_in * d_hidden * (2 if gated else 1) <= PREFETCHED_MEGABYTES
-        row = {"notdrawn": float(small and p[11] == "0"), "start": 1.0, "megabyte": 2e-6 * d_in * d_hidden * (3 if gated else 2)}
+        row = {"start": 1.0, "megabyte": 2e-6 * d_in * d_hidden * (3 if gated else 2)}
         for side, shape, plan in (("up", (gated, d_hidden, d_in), up), ("down", (False, d_in, d_hidden), down)):
             for name, value in features(*shape, tokens, *plan).items():
                 row[f"{side} {kind(plan[0])} {name}"] = value
-        sets["tensor" if tokens > 1 else "lanes"].append(Row((p[0], tokens), float(p[-1]), row, (up, down)))
+        sets["one token" if tokens == 1 else "up to 16" if tokens <= 16 else "up to 32"].append(Row((p[0], tokens), float(p[-1]), row, (up, down)))
     for name, rows in sets.items():
-        fit(name, rows)
+        fit(name, rows, rounds=30)
 
 
 if __name__ == "__main__":

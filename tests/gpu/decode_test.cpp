@@ -86,6 +86,10 @@ TEST(DecodePlans, CoverEverythingAndFit) {
         SCOPED_TRACE(std::string(card.name) + ", " + text + ", " + std::to_string(tokens) + ": " + describe(plan.up) +
                      "; " + describe(plan.down));
         EXPECT_GT(plan.seconds, 0);
+        EXPECT_LE(plan.drawn.blocks, plan.up.blocks);
+        EXPECT_GT(plan.drawn.row_bytes, 0);
+        EXPECT_LE(plan.drawn.row_bytes, 2 * spec.d_in);
+        EXPECT_EQ(plan.drawn.row_bytes % 16, 0);
         for (const auto& [shape, product] :
              {std::pair(cuda::up_shape(spec), plan.up), std::pair(cuda::down_shape(spec), plan.down)}) {
           const Form& form = kForms[product.form];
@@ -128,13 +132,12 @@ TEST(DecodePlans, AreChosenAsMeasured) {
       return plan.value_or(ProductPlan{});
     };
     const ProductPlan up = product(cuda::up_shape(spec)), down = product(cuda::down_shape(spec));
-    int prefetches = 0;
     double us = 0;
-    file >> word >> prefetches >> us;
+    file >> us;
     ASSERT_TRUE(file) << "a line ends early";
-    plans.add(text, tokens, us * 1e-6, predicted_seconds(spec, tokens, {up, down, prefetches != 0, 0}, device));
+    plans.add(text, tokens, us * 1e-6, predicted_seconds(spec, tokens, {up, down, {}, 0}, device));
   }
-  plans.expect(28, 0.06, 0.025, 0.07);
+  plans.expect(28, 0.11, 0.025, 0.07);
 }
 
 // The epilogue's division is exact for every number that it is given.

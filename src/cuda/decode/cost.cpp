@@ -14,89 +14,99 @@ int divide_up(std::int64_t value, std::int64_t unit) { return static_cast<int>((
 
 constexpr int kSmThreads = 2048;
 constexpr int kSmBlocks = 32;
+constexpr std::size_t kSmShared = 228u << 10;  // an H200's; every block takes a kilobyte more than it asks for
+constexpr std::size_t kBlockShared = 1u << 10;
 
-// Microseconds, fitted by lab/decode/fit.py to 1725 pairs of plans on an H200, tests/data/gpu/decode_plans.txt (mean
-// error 3 % for one token, 5 % for more), which tests/gpu/decode_test.cpp holds them to. What each counts is in
+// Microseconds, fitted by lab/decode/fit.py to 2449 pairs of plans on an H200, tests/data/gpu/decode_plans.txt (mean
+// error 4 % for one token, 7 % for more), which tests/gpu/decode_test.cpp holds them to. What each counts is in
 // microseconds() below.
 struct Costs {
-  double alone = 0, busy = 0, footprint = 0, group = 0, idle = 0, input = 0, load = 0;
+  double alone = 0, block = 0, busy = 0, footprint = 0, group = 0, idle = 0, input = 0, load = 0;
   double once = 0, output = 0, products = 0, rest = 0, step = 0, uneven = 0, wave = 0;
 };
-enum Kind { kLanes, kTensor, kStaged };
-constexpr Kind kind_of(const ProductPlan& plan) {
-  const Form& form = kForms[plan.form];
-  return form.staged ? kStaged : form.tensor ? kTensor : kLanes;
+// Costs of a kind of plan: one token; up to 16 tokens, inputs from L2 or staged; the same of up to 32.
+int kind_of(const ProductPlan& plan, std::int64_t tokens) {
+  return tokens == 1 ? 0 : (tokens <= 16 ? 1 : 3) + (kForms[plan.form].staged ? 1 : 0);
 }
-constexpr Costs kUp[] = {{.alone = 0.662,
-                          .busy = 0.000714,
-                          .footprint = 2.2,
-                          .group = 0.0239,
-                          .input = 0.0346,
-                          .load = 0.109,
-                          .once = 0.0818,
-                          .output = 0.363,
-                          .products = 0.00447,
-                          .rest = 0.162,
-                          .step = 0.447,
-                          .wave = 0.0311},
-                         {.alone = 0.566,
-                          .footprint = 1.61,
-                          .group = 0.274,
-                          .input = 0.00592,
-                          .load = 0.0178,
-                          .output = 0.285,
-                          .products = 0.00437,
-                          .rest = 0.0445,
-                          .step = 0.468,
-                          .uneven = 0.0625,
-                          .wave = 1.12},
-                         {.alone = 1.1,
-                          .footprint = 1.04,
-                          .load = 0.0183,
-                          .output = 0.364,
-                          .products = 0.00309,
-                          .rest = 0.0374,
-                          .step = 0.363,
-                          .uneven = 0.055,
-                          .wave = 0.757}};
+int token_range(std::int64_t tokens) { return tokens == 1 ? 0 : tokens <= 16 ? 1 : 2; }
+constexpr Costs kUp[] = {{.alone = 0.58,
+                          .block = 0.000536,
+                          .load = 0.029,
+                          .once = 0.0264,
+                          .products = 0.0064,
+                          .rest = 0.0854,
+                          .step = 0.418,
+                          .uneven = 0.0669,
+                          .wave = 0.641},
+                         {.alone = 3.86,
+                          .group = 0.722,
+                          .input = 0.00326,
+                          .load = 0.00867,
+                          .output = 0.143,
+                          .products = 0.00568,
+                          .rest = 0.356,
+                          .step = 0.476},
+                         {.alone = 1.07,
+                          .busy = 0.00435,
+                          .input = 0.000781,
+                          .output = 0.109,
+                          .products = 0.00585,
+                          .uneven = 0.0461,
+                          .wave = 1.65},
+                         {.alone = 5.17,
+                          .busy = 0.00546,
+                          .group = 0.0567,
+                          .input = 0.0199,
+                          .output = 0.0798,
+                          .step = 1.34,
+                          .uneven = 0.111},
+                         {.alone = 1.25,
+                          .input = 0.00316,
+                          .load = 0.0209,
+                          .output = 0.177,
+                          .products = 0.00706,
+                          .step = 0.427,
+                          .uneven = 0.027,
+                          .wave = 0.881}};
 constexpr Costs kDown[] = {
-    {.alone = 0.588,
-     .idle = 0.744,
-     .input = 0.00897,
-     .load = 0.0142,
-     .once = 0.0296,
-     .rest = 0.765,
-     .step = 0.241,
-     .wave = 0.386},
-    {.alone = 3.13,
-     .footprint = 1.72,
-     .input = 0.0102,
-     .load = 0.0108,
-     .output = 0.24,
-     .products = 0.00101,
-     .rest = 0.695,
-     .step = 0.812},
-    {.busy = 0.00343, .footprint = 1.65, .idle = 0.461, .output = 0.233, .products = 0.000508, .step = 0.616}};
-constexpr double kStart[] = {0, 0.477};         // of both launches: one token, more
-constexpr double kMegabyte[] = {0.112, 0.153};  // of all weights
-constexpr double kNotDrawn[] = {0.393, 0.438};  // small first weights, see below, that are not drawn into L2
-constexpr double kSmallBytes = 2e6;             // of a weight matrix: loads beyond the end of k matter less
+    {.alone = 0.385,
+     .block = 0.00381,
+     .idle = 0.345,
+     .load = 0.0643,
+     .output = 0.204,
+     .rest = 0.298,
+     .step = 0.351,
+     .uneven = 0.0246,
+     .wave = 1.56},
+    {.alone = 5.03,
+     .group = 0.187,
+     .idle = 0.656,
+     .input = 0.00278,
+     .load = 0.0371,
+     .output = 0.346,
+     .products = 0.00261,
+     .rest = 0.89,
+     .step = 0.821,
+     .uneven = 0.00156},
+    {.footprint = 1.64, .input = 0.0019, .output = 0.725, .rest = 0.132, .step = 1.08, .wave = 6.11},
+    {.group = 0.477, .input = 0.0129, .output = 0.0395, .rest = 0.194, .step = 1.03, .uneven = 0.0723, .wave = 4.58},
+    {.load = 0.0585, .products = 0.000967, .step = 1.06, .uneven = 0.0397, .wave = 4.55}};
+constexpr double kStart[] = {0.896, 1.14, 3.57};        // of both launches: one token, up to 16, up to 32
+constexpr double kMegabyte[] = {0.132, 0.113, 0.0382};  // of all weights
+constexpr double kSmallBytes = 2e6;                     // of a weight matrix: loads beyond the end of k matter less
 
-// First weights up to this are drawn into L2 while the kernels ahead still run, -1 to -14 % for 4 to 9 MB; 33 MB take
-// 1 to 18 % longer, 67 MB and more 2 to 20 %. Where blocks come in more waves than two, they are drawn too late.
-constexpr double kMostPrefetchedMegabytes = 12;
-constexpr double kMostPrefetchedWaves = 2;
+// Of the first weights this share, but no more than what memory gives in about a microsecond, is drawn into L2 while
+// the kernels ahead still run: more would hold up what those still read.
+constexpr double kDrawnShare = 0.4;
+constexpr double kMostDrawnMegabytes = 6;
 
 // Blocks of a launch that an SM holds at once.
 int resident_blocks(const ProductPlan& plan, std::int64_t tokens) {
   const int registers = registers_of(plan.form, divide_up(tokens, 16), plan.whole);
-  return std::clamp(std::min(kSmRegisters / (plan.threads() * registers), kSmThreads / plan.threads()), 1, kSmBlocks);
-}
-
-// Whether the first weights are worth drawing into L2 early.
-bool draws(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device) {
-  const double waves = static_cast<double>(up.blocks) / device.cores / resident_blocks(up, tokens);
-  return up_shape(spec).weight_megabytes() <= kMostPrefetchedMegabytes && waves <= kMostPrefetchedWaves;
+  const int by_shared = static_cast<int>(kSmShared / (plan.shared_bytes + kBlockShared));
+  return std::clamp(
+      std::min({kSmRegisters / (plan.threads() * registers), kSmThreads / plan.threads(), by_shared, kSmBlocks}), 1,
+      kSmBlocks);
 }
 
 double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan,
@@ -111,7 +121,7 @@ double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t 
   const double count = static_cast<double>(tokens);
   const double slack = (waves > 1 ? full_waves / waves : std::ceil(per_sm) / per_sm) - 1;
   return costs.input * per_sm * 2e-3 * count * shape.k * plan.groups +  // KB of inputs that an SM reads
-         costs.busy * most_per_sm * block_kb +                          // KB of weights that the busiest SM holds
+         costs.block * per_sm + costs.busy * most_per_sm * block_kb +   // KB of weights that the busiest SM holds
          costs.products * per_sm * plan.splits * plan.groups * plan.steps * form.chunks * form.jobs * matrices *
              tiles +
          costs.step * plan.steps + costs.rest * (plan.whole ? 0 : 1) +
@@ -131,7 +141,7 @@ bool like_fitted(const ProductShape& shape, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
   const double read = static_cast<double>(plan.steps) * plan.splits * form.chunks * form.piece();
   const bool small = 2.0 * shape.n * shape.k < kSmallBytes;
-  return plan.threads() >= 64 && plan.threads() <= 384 && read <= (small ? 1.6 : 1.15) * shape.k;
+  return plan.threads() >= 64 && read <= (small ? 1.6 : 1.15) * shape.k;
 }
 
 // Among plans like those; where there is none, among all.
@@ -141,10 +151,10 @@ ProductPlan fastest(const Costs* costs, const ProductShape& shape, std::int64_t 
   double least = 0;
   for (int form = 0; form < kFormCount; ++form) {
     for (int splits = 1; splits <= kMostSplits; ++splits) {
-      for (int groups = 1; splits * groups * 32 <= kMostThreads; ++groups) {
+      for (const int groups : {1, 2, 3, 4, 6, 8}) {
         const std::optional<ProductPlan> plan = make_product(shape, tokens, form, splits, groups);
         if (!plan || !(any || like_fitted(shape, *plan))) continue;
-        const double time = microseconds(costs[kind_of(*plan)], shape, tokens, *plan, device);
+        const double time = microseconds(costs[kind_of(*plan, tokens)], shape, tokens, *plan, device);
         if (best.blocks == 0 || time < least) {
           best = *plan;
           least = time;
@@ -184,12 +194,21 @@ std::optional<ProductPlan> make_product(const ProductShape& shape, std::int64_t 
   return plan;
 }
 
+// Spread over the blocks that are there at once: later ones would draw what they read at once.
+Drawn drawn_early(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device) {
+  constexpr double kLine = 128;
+  const ProductShape shape = up_shape(spec);
+  const double bytes = 1e6 * std::min(kDrawnShare * shape.weight_megabytes(), kMostDrawnMegabytes);
+  const int blocks = std::min(up.blocks, device.cores * resident_blocks(up, tokens));
+  const double of_row = bytes / blocks / up.rows() / (shape.gated ? 2 : 1);
+  return {blocks, static_cast<int>(std::min(std::ceil(of_row / kLine) * kLine, 2.0 * shape.k))};
+}
+
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device) {
-  const bool tensor = tokens > 1;
-  const double time = kStart[tensor] + kMegabyte[tensor] * core::weight_bytes(spec) * 1e-6 +
-                      microseconds(kUp[kind_of(plan.up)], up_shape(spec), tokens, plan.up, device) +
-                      microseconds(kDown[kind_of(plan.down)], down_shape(spec), tokens, plan.down, device) +
-                      (draws(spec, tokens, plan.up, device) && !plan.prefetches ? kNotDrawn[tensor] : 0.0);
+  const int range = token_range(tokens);
+  const double time = kStart[range] + kMegabyte[range] * core::weight_bytes(spec) * 1e-6 +
+                      microseconds(kUp[kind_of(plan.up, tokens)], up_shape(spec), tokens, plan.up, device) +
+                      microseconds(kDown[kind_of(plan.down, tokens)], down_shape(spec), tokens, plan.down, device);
   return seconds_from_h200(time, spec, device);
 }
 
@@ -197,7 +216,7 @@ Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) 
   Plan plan;
   plan.up = fastest(kUp, up_shape(spec), tokens, device);
   plan.down = fastest(kDown, down_shape(spec), tokens, device);
-  plan.prefetches = draws(spec, tokens, plan.up, device);
+  plan.drawn = drawn_early(spec, tokens, plan.up, device);
   plan.seconds = predicted_seconds(spec, tokens, plan, device);
   return plan;
 }

@@ -70,7 +70,7 @@ __global__ void __maxnreg__(registers_of(kForm, 1, kWhole)) lanes_kernel(const _
 #pragma unroll
     for (int c = 0; c < W::kChunks; ++c) {
       const int k = weights.k(step, c);
-      x[c] = load_input<!kWhole>(static_cast<const T*>(args.a) + k, weights.has(k));
+      x[c] = load_token<!kWhole>(static_cast<const T*>(args.a) + k, weights.has(k));
     }
 #pragma unroll
     for (int c = 0; c < W::kChunks; ++c) {

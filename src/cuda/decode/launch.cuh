@@ -26,7 +26,8 @@ Status launch_form(const Launch& how, const Args& args) {
   }
 }
 
-inline Args args_of(const Gemm& product, const ActivationArgs& activation, const ProductPlan& plan, Order order) {
+inline Args args_of(const Gemm& product, const ActivationArgs& activation, const ProductPlan& plan, Order order,
+                    const Drawn& drawn) {
   return {.w = product.w.data,
           .gate = product.gate.data,
           .a = product.a,
@@ -38,6 +39,7 @@ inline Args args_of(const Gemm& product, const ActivationArgs& activation, const
           .m = static_cast<int>(product.m),
           .steps = plan.steps,
           .order = order,
+          .drawn = drawn,
           .out = product.out,
           .bias = product.bias,
           .gate_bias = product.gate_bias,
@@ -69,11 +71,11 @@ Status launch_product(const Call& call, const ProductPlan& plan, const Args& arg
 template <class T>
 Status launch_mlp(const Call& call, cudaStream_t stream) {
   const Plan& plan = call.plan;
-  const Order first = plan.prefetches ? Order::prefetches : Order::waits;
-  const Args up = args_of(call.products.hidden, call.activation, plan.up, first);
+  const Drawn drawn = call.overlaps_predecessor ? plan.drawn : Drawn{};
+  const Args up = args_of(call.products.hidden, call.activation, plan.up, Order::waits, drawn);
   if (Status status = launch_product<T>(call, plan.up, up, stream); !status) return status;
   // Without overlap nothing of the stream runs beside it, and reading first is as right.
-  return launch_product<T>(call, plan.down, args_of(call.products.out, {}, plan.down, Order::leads), stream);
+  return launch_product<T>(call, plan.down, args_of(call.products.out, {}, plan.down, Order::leads, {}), stream);
 }
 
 }  // namespace fusedmlp::cuda::decode

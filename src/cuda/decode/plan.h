@@ -40,11 +40,10 @@ struct Form {
   constexpr int matrices() const { return gated ? 2 : 1; }
 };
 inline constexpr Form kForms[] = {
-    {false, true, 3, 2, 80},       {false, true, 4, 2, 96},        {false, false, 3, 2, 72},
-    {false, false, 3, 3, 80},      {false, false, 4, 4, 96},       {true, true, 4, 1, 88},
-    {true, true, 8, 1, 120},       {true, false, 6, 2, 104},       {true, false, 4, 4, 128},
-    {true, false, 8, 2, 128},      {true, false, 12, 2, 176},      {true, true, 2, 2, 112, true},
-    {true, true, 4, 2, 144, true}, {true, false, 2, 4, 112, true}, {true, false, 4, 4, 144, true},
+    {false, true, 3, 2, 80},        {false, true, 2, 2, 64},       {false, false, 3, 2, 72},
+    {false, false, 2, 4, 64},       {false, false, 4, 4, 96},      {true, false, 4, 4, 128},
+    {true, false, 12, 2, 176},      {true, true, 4, 2, 120, true}, {true, true, 4, 1, 80, true},
+    {true, false, 4, 4, 120, true}, {true, false, 4, 2, 80, true}, {true, false, 6, 2, 96, true},
 };
 inline constexpr int kMostRegisters = 248;
 inline constexpr int kUnitK = 64;       // of staged inputs
@@ -54,7 +53,7 @@ constexpr int round_up(int value, int unit) { return (value + unit - 1) / unit *
 // The second 16 tokens' sums and inputs want registers too, and so do steps.
 constexpr int registers_of(int index, int token_tiles, bool whole) {
   const Form& form = kForms[index];
-  const int tile = form.staged ? 16 : 40, steps = form.staged ? 8 : 16;
+  const int tile = form.staged ? 24 : 40, steps = form.staged ? 24 : 16;
   const int wanted = form.registers + (token_tiles - 1) * tile + (whole ? 0 : steps);
   return wanted < kMostRegisters ? wanted : kMostRegisters;
 }
@@ -93,10 +92,16 @@ struct ProductPlan {
   int threads() const { return splits * groups * 32; }
 };
 
+// What of the first product's weights goes to L2 while the kernels ahead still run: the first bytes of the rows of
+// the first blocks.
+struct Drawn {
+  int blocks = 0;
+  int row_bytes = 0;
+};
+
 struct Plan {
   ProductPlan up, down;
-  // The first product's weights go to L2 while the kernels ahead still run: where its blocks are there all at once.
-  bool prefetches = false;
+  Drawn drawn;
   double seconds = 0;  // predicted, of both
 };
 
@@ -105,6 +110,8 @@ std::optional<ProductPlan> make_product(const ProductShape& shape, std::int64_t 
                                         int groups);
 // Predicted time of an MLP by these products, whatever `plan.seconds` says.
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device);
+// What is worth drawing for a first product.
+Drawn drawn_early(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device);
 // The plan that is predicted to be fastest.
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
 

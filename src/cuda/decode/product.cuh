@@ -14,9 +14,8 @@ namespace fusedmlp::cuda::decode {
 
 // When a launch reads its weights.
 enum class Order : std::uint8_t {
-  waits,       // once the kernels ahead of it are complete: one of them may write the weights
-  prefetches,  // the same, but draws them into L2 before, where a later write is seen
-  leads,       // at once: the kernel ahead is the first product's, which has waited for all before it and has begun
+  waits,  // once the kernels ahead of it are complete: one of them may write the weights
+  leads,  // at once: the kernel ahead is the first product's, which has waited for all before it and has begun
 };
 
 // One product, in the order of use.
@@ -28,6 +27,7 @@ struct Args {
   int n, k, m;
   int steps;
   Order order;
+  Drawn drawn;
 
   void* out;  // [m, n]
   Bias bias, gate_bias;
@@ -42,7 +42,8 @@ __device__ __forceinline__ int divided(int i, std::uint32_t inverse) {
 }
 
 // 16 bytes; kGuarded: zeros where nothing is `there`, by predicate, for branches would keep loads apart. Weights are
-// read once and by nobody else. Inputs go past L1, whose lines may be older than what another block wrote.
+// read once and by nobody else. One token is the same few lines for all warps of an SM, so it comes through L1; what
+// the launch ahead wrote is seen there after the wait. The lines of more tokens would only pass through.
 #define FUSEDMLP_LOAD(name, instruction)                                                 \
   template <bool kGuarded>                                                               \
   __device__ __forceinline__ uint4 name(const void* from, [[maybe_unused]] bool there) { \
@@ -64,6 +65,7 @@ __device__ __forceinline__ int divided(int i, std::uint32_t inverse) {
     return v;                                                                            \
   }
 FUSEDMLP_LOAD(load_weights, "ld.global.L1::no_allocate.L2::128B.v4.b32")
+FUSEDMLP_LOAD(load_token, "ld.global.v4.b32")
 FUSEDMLP_LOAD(load_input, "ld.global.cg.v4.b32")
 #undef FUSEDMLP_LOAD
 
@@ -142,10 +144,10 @@ __device__ __forceinline__ int thread_index() {
 }
 __device__ __forceinline__ int thread_count() { return static_cast<int>(blockDim.z * blockDim.y * 32); }
 
-// Draws the block's rows into L2, a row a thread.
+// Draws the first part of each of the block's rows into L2, where a later write is seen; a row a thread.
 template <class T, class W>
-__device__ __forceinline__ void prefetch_rows(const Args& args) {
-  const auto bytes = static_cast<std::uint32_t>(args.k) * static_cast<std::uint32_t>(sizeof(T));
+__device__ __forceinline__ void draw_rows(const Args& args) {
+  const auto bytes = static_cast<std::uint32_t>(args.drawn.row_bytes);
   for (int i = thread_index(); i < W::kMatrices * W::block_rows(); i += thread_count()) {
     const bool gate = i >= W::block_rows();
     const int row = W::block_row() + (gate ? i - W::block_rows() : i);
@@ -182,20 +184,19 @@ struct Biases {
   std::uint16_t own[W::kMatrices];
 };
 
-// Waits as args.order says, with the weights of the first step on their way as early as that allows.
+// Waits as args.order says, with the weights of the first step on their way as early as that allows. The next launch
+// is let in after them, for what its blocks ask of memory would delay this one's.
 template <class T, class W>
 __device__ __forceinline__ void begin(const Args& args, W& weights, Biases<T, W>& biases) {
   const bool leads = args.order == Order::leads;
-  if (leads) {
-    ptx::grid_dependency_launch();
-  } else {
-    if (args.order == Order::prefetches) prefetch_rows<T, W>(args);
+  if (!leads) {
+    if (static_cast<int>(blockIdx.x) < args.drawn.blocks) draw_rows<T, W>(args);
     ptx::grid_dependency_wait();
-    ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
   }
 #pragma unroll
   for (int c = 0; c < W::kChunks; ++c) weights.load(0, c);
   biases.load(args);
+  ptx::grid_dependency_launch();  // the second product reads weights from here on
   if (leads) ptx::grid_dependency_wait();
 }
 
