@@ -146,21 +146,36 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     Tiles::template zero<3>();
   }
   const std::int64_t last = slice.steps - 1;
+  const std::int64_t first_part = ahead.bytes / kLineBytes / 2 * kLineBytes;
+  const auto draw_in = [](const std::byte* at, std::int64_t bytes) {
+    for (std::int64_t i = 0; i < bytes; i += kLineBytes) Tiles::prefetch(at + i);
+  };
   for (std::int64_t s = 0; s <= last; ++s) {
     const std::int64_t k = backward ? last - s : s;
     const std::byte* b = k == last ? slice.last : slice.weights + k * kStepBytes;
     const std::byte* rows = a + k * kRowTiles * kTileBytes;
+    // Each product shares an operand with the one before, and each load and product is followed by a pause.
     Tiles::template load_once<4>(rows, kRowStride);
     Tiles::template load<6>(b, kPanelStride);
+    Tiles::pause();
+    if constexpr (kRowTiles == 2) {
+      Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
+      Tiles::pause();
+    }
     Tiles::template load<7>(b + kSecond, kPanelStride);
-    if constexpr (kRowTiles == 2) Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
+    Tiles::pause();
     Tiles::template multiply<0, 4, 6>();
-    Tiles::template multiply<1, 4, 7>();
+    Tiles::pause();
+    draw_in(ahead.at, first_part);
     if constexpr (kRowTiles == 2) {
       Tiles::template multiply<2, 5, 6>();
+      Tiles::pause();
       Tiles::template multiply<3, 5, 7>();
+      Tiles::pause();
     }
-    for (std::int64_t i = 0; i < ahead.bytes; i += kLineBytes) Tiles::prefetch(ahead.at + i);
+    draw_in(ahead.at + first_part, ahead.bytes - first_part);
+    Tiles::template multiply<1, 4, 7>();
+    Tiles::pause();
     ahead.at += ahead.bytes;
     if (const std::int64_t left = last - s; left < kLastSteps) {
       const std::byte* line = reinterpret_cast<const std::byte*>(c) + left * kQuarter;

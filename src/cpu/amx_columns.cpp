@@ -4,6 +4,7 @@
 #include "core/cost_model.h"
 #include "core/format.h"
 #include "cpu/amx_driver.h"
+#include "cpu/chunks.h"
 #include "cpu/drivers.h"
 #include "cpu/partition.h"
 
@@ -17,13 +18,25 @@ constexpr std::int64_t kMostTokens = 256;
 // Rows that are turned into tiles by the caller alone: below about this much, waking a thread costs more.
 constexpr std::int64_t kPackAloneBytes = 128 << 10;
 
-// What is done of it: slices are worth their sums only when several pairs of rows share one.
+// What is done of it: slices are worth their sums only when more than two pairs of rows share one.
 AmxBlocking blocking_of(const AmxBlocking& most, std::int64_t tokens, const MlpSpec& spec) {
   const std::int64_t x = ceil_div(spec.d_in, kTileK) * kTileK;
   const std::int64_t all = ceil_div(spec.d_hidden, kTileK) * kTileK;
-  if (tokens <= kPairRows) return {tokens, all, all, x};
+  if (tokens <= 2 * kPairRows) return {tokens, all, all, x};
   const std::int64_t hidden = std::min(most.hidden, all);
   return {tokens, hidden, std::min(most.down_k, hidden), std::min(most.up_k, x)};
+}
+
+// Chunks of the hidden's columns: small enough that the last ones end together.
+std::int64_t hidden_chunk(const Split& parts) {
+  constexpr std::int64_t kChunks = 16;
+  return parts.parts() == 1 ? parts.largest() : ceil_div(parts.largest(), kChunks);
+}
+
+// Chunks of down panels: each reads all of the hidden, `pairs` of rows, which shall be half as much as its weights.
+std::int64_t down_chunk(const Split& parts, std::int64_t pairs) {
+  constexpr std::int64_t kChunks = 8;
+  return parts.parts() == 1 ? parts.largest() : std::max(ceil_div(parts.largest(), kChunks), 2 * pairs);
 }
 
 struct Layout {
@@ -33,20 +46,26 @@ struct Layout {
                ceil_div(query.spec.d_hidden, kTileK)},
         biases(query.packed ? nullptr : scratch.floats(AmxJob::bias_floats(shape))),
         blocking(blocking_of(most, query.tokens, query.spec)),
-        down_panels(down_split(shape, DType::bf16, query.threads)) {}
+        hidden_parts(hidden.k_tiles, query.threads),
+        down_parts(down_split(shape, DType::bf16, query.threads)),
+        hidden_chunks(scratch, hidden_parts, hidden_chunk(hidden_parts)),
+        down_chunks(scratch, down_parts, down_chunk(down_parts, hidden.pairs())) {}
 
   AmxStrip x;
   AmxStrip hidden;
   float* biases;
   AmxBlocking blocking;
-  Split down_panels;
+  Split hidden_parts;  // tiles of the hidden, whole ones, so that no two threads write to one cache line
+  Split down_parts;    // panels
+  Chunks hidden_chunks;
+  Chunks down_chunks;
 };
 
 struct TaskScratch {
   TaskScratch(Scratch& scratch, const core::Query& query, const Layout& layout)
       : sums_per_panel(layout.blocking.hidden < query.spec.d_hidden),
         sums(layout.blocking.down_k < query.spec.d_hidden
-                 ? scratch.floats((sums_per_panel ? layout.down_panels.largest() : 1) * layout.hidden.pairs() *
+                 ? scratch.floats((sums_per_panel ? layout.down_chunks.chunk() : 1) * layout.hidden.pairs() *
                                   kBlockFloats)
                  : nullptr),
         up_sums(layout.blocking.up_k < query.spec.d_in ? scratch.floats(layout.x.pairs() * kBlockFloats) : nullptr),
@@ -84,22 +103,22 @@ void pack_task(void* context, int index) {
   pack_rows(s, index, s.tasks);
 }
 
-// Whole tiles of the hidden, so that no two threads write to one cache line.
-Range hidden_part(const Shared& s, int index) {
-  const std::int64_t per_tile = kTileK / s.job.shape.columns_per_hidden_panel;
-  const Range tiles = Split(s.layout.hidden.k_tiles, s.tasks)[index];
-  return {tiles.begin * per_tile, std::min(tiles.end * per_tile, s.job.shape.hidden_panels)};
-}
-
 void hidden_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   const TaskScratch task = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
-  const Range panels = hidden_part(s, index);
-  const std::int64_t first_down = s.layout.down_panels[index].begin;
-  const std::byte* ahead = s.job.down.packed() ? s.job.down.address(first_down, 0) : nullptr;
-  if (panels.size() > 0) {
-    hidden_panels(s.job, s.layout.x, panels.begin, panels.end, s.layout.hidden,
+  const std::int64_t per_tile = kTileK / s.job.shape.columns_per_hidden_panel;
+  for (;;) {
+    const Range chunk = s.layout.hidden_chunks.take(index);
+    if (chunk.size() == 0) return;
+    const std::int64_t end = std::min(chunk.end * per_tile, s.job.shape.hidden_panels);
+    // Most likely what this thread takes next.
+    const std::byte* ahead = nullptr;
+    if (s.job.down.packed()) {
+      ahead = chunk.end == s.layout.hidden_parts[index].end ? s.job.down.address(s.layout.down_parts[index].begin, 0)
+                                                            : s.job.hidden.address(end, 0);
+    }
+    hidden_panels(s.job, s.layout.x, chunk.begin * per_tile, end, s.layout.hidden,
                   {s.layout.blocking.up_k, 0, task.up_sums}, ahead, task.own);
   }
 }
@@ -108,21 +127,26 @@ void down_task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
   const TaskScratch task = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
-  const Range panels = s.layout.down_panels[index];
-  // A chunk of the hidden stays in L2 while all panels are multiplied with it.
-  for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.blocking.hidden) {
-    const std::int64_t h1 = std::min(h0 + s.layout.blocking.hidden, s.job.spec.d_hidden);
-    const AmxDown down{h0,
-                       h1,
-                       s.layout.blocking.down_k,
-                       0,
-                       task.sums,
-                       task.sums_per_panel,
-                       static_cast<std::byte*>(s.args.y),
-                       s.args.ldy * 2};
-    const bool more = h1 < s.job.spec.d_hidden && s.job.down.packed();
-    down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down,
-                more ? s.job.down.address(panels.begin, h1) : nullptr, task.own);
+  for (;;) {
+    const Range panels = s.layout.down_chunks.take(index);
+    if (panels.size() == 0) return;
+    // A piece of the hidden stays in L2 while all panels are multiplied with it.
+    for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.blocking.hidden) {
+      const std::int64_t h1 = std::min(h0 + s.layout.blocking.hidden, s.job.spec.d_hidden);
+      const AmxDown down{h0,
+                         h1,
+                         s.layout.blocking.down_k,
+                         0,
+                         task.sums,
+                         task.sums_per_panel,
+                         static_cast<std::byte*>(s.args.y),
+                         s.args.ldy * 2};
+      const std::byte* ahead = nullptr;
+      if (s.job.down.packed()) {
+        ahead = h1 < s.job.spec.d_hidden ? s.job.down.address(panels.begin, h1) : s.job.down.address(panels.end, 0);
+      }
+      down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down, ahead, task.own);
+    }
   }
 }
 

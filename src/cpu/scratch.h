@@ -19,6 +19,7 @@ class Scratch {
     return piece;
   }
   std::size_t used() const { return used_; }
+  bool measures() const { return base_ == nullptr; }
 
  private:
   std::byte* base_;

@@ -242,7 +242,7 @@ class AmxDispatch : public testing::Test {
 };
 
 TEST_F(AmxDispatch, FewTokensAreDividedByColumnsAndManyByRows) {
-  for (const std::int64_t tokens : {16, 64}) {
+  for (const std::int64_t tokens : {16, 64, 256}) {
     EXPECT_LT(predict(amx_columns_kernel(), tokens).seconds, predict(amx_rows_kernel(), tokens).seconds) << tokens;
   }
   EXPECT_EQ(predict(amx_columns_kernel(), 16).bound, core::Bound::memory);
