@@ -68,8 +68,8 @@ class MlpBench {
   }
 
   // Median of CUDA graphs of at least 40 MLPs, an MLP's share. All copies of the weights are read equally often, or
-  // some would still be in L2 when the next graph begins. Many tokens need a pause before each: their power would bring
-  // down the next one's clocks.
+  // some would still be in L2 when the next graph begins. Many tokens need a pause before each: their power would
+  // bring down the next one's clocks.
   double microseconds(const Queue& queue, std::int64_t tokens,
                       std::chrono::milliseconds pause = std::chrono::milliseconds{0}) const {
     const int copies = static_cast<int>(weights_.size()), count = (40 + copies - 1) / copies * copies;

@@ -1,6 +1,5 @@
 // How long the narrow kernels take. Clocks are those of the nominal rate, which an SM does not keep while it
-// multiplies: that is in the factors, fitted to MLPs of tests/data/gpu/narrow_mlps.json on an H200 (off by 6 % in the
-// mean).
+// multiplies: that is in the factors, fitted to MLPs of tests/data/gpu/narrow_mlps.json on an H200 (off by 9 % rms).
 #include <algorithm>
 #include <cmath>
 
@@ -30,17 +29,17 @@ double at_least_memory(double seconds, const MlpSpec& spec, std::int64_t tokens,
 
 }  // namespace
 
-// Two warpgroups of an SM take 64 tokens each, chunk by chunk; alone, one takes less time than both together. What a
-// chunk costs besides its products is the same for every activation: most of that is beside the other's products.
+// Two warpgroups of an SM take 64 tokens each, chunk by chunk; alone, one takes less time than both together. A chunk
+// costs time besides its products, most of which is beside the other's products, and a tile does.
 double hopper_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  constexpr double kProducts = 1.21;            // clocks of one at the tensor cores' nominal rate
-  constexpr double kChunk = 620, kTile = 2100;  // clocks besides
-  constexpr double kAlone = 0.67;
+  constexpr double kProducts = 1.42;  // clocks of one at the tensor cores' nominal rate
+  constexpr double kChunk = 330, kGatedChunk = 774, kTile = 1800;
+  constexpr double kAlone = 0.63;
   const int width = padded_width(spec.d_in, spec.d_out);
   const int units = spec.gated || width > 128 ? 64 : 128;  // of a chunk
   const double products = 2.0 * 64 * units * width * (spec.gated ? 3 : 2) / rate(spec, device);
   const auto chunks = static_cast<double>(divide_up(spec.d_hidden, units));
-  const double both = chunks * (kProducts * products + kChunk) + kTile;
+  const double both = chunks * (kProducts * products + (spec.gated ? kGatedChunk : kChunk)) + kTile;
   const std::int64_t rounds = divide_up(divide_up(tokens, 64), device.cores);  // of tiles, of the busiest SM
   const double clocks = both * (static_cast<double>(rounds / 2) + (rounds % 2 == 0 ? 0 : kAlone));
   return at_least_memory(clocks / clock(spec, device), spec, tokens, device);
