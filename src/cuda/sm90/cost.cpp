@@ -11,7 +11,7 @@ namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted to
 // every tile and split on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products):
-// the prediction of what is chosen is off by 7 % in the mean, and the choice by 1.2 % from the best.
+// the prediction of what is chosen is off by 7 % in the mean, and the choice by 1.1 % from the best.
 constexpr double kShare = 0.713;         // of the tensor cores' rate while a tile's products run
 constexpr double kShareSharing = 0.662;  // the same where two warpgroups share a tile
 constexpr double kLeastBlock = 308;      // a k block of a tile, however small
@@ -37,8 +37,6 @@ constexpr double kApart = 3;
 // A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
 // takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
 constexpr double kEmptyRow = 0.007;
-// Reads take so many times as long for few tokens (the same MLP at 33 to 256 tokens).
-constexpr double kFewTokensRead = 1.25;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -54,8 +52,7 @@ double launch_seconds(const Product& p, const DeviceInfo& device, double clocks,
   const double clock = device.flops_per_core[static_cast<int>(p.dtype)] / (2.0 * 2048);
   const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
                               kWriteCost * static_cast<double>(p.m * p.n));
-  const double reads =
-      device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent) / (p.m <= 256 ? kFewTokensRead : 1);
+  const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent);
   const double memory = bytes / reads * (1 + kEmptyRow * empty);
   return std::pow(std::pow(clocks / clock, kApart) + std::pow(memory, kApart), 1 / kApart) + device.launch_seconds +
          core::kKernelRampSeconds;
