@@ -41,6 +41,13 @@ T take(Result<T> result) {
   return std::move(result).value();
 }
 
+// Whether the seconds that the first argument says (60 without one) are over.
+inline std::function<bool()> deadline(int argc, char** argv) {
+  const auto begin = std::chrono::steady_clock::now();
+  const double limit = argc > 1 ? std::atof(argv[1]) : 60;
+  return [=] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit; };
+}
+
 class MlpBench {
  public:
   // Queues the two products.

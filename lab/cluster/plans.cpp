@@ -2,7 +2,6 @@
 //   plans SECONDS [SPEC TOKENS]...      a line a pair:
 //   SPEC TOKENS up FORM SLICES down FORM SLICES MICROSECONDS [WRONG]
 // A CUDA graph of 40 MLPs, their weights cold in L2; medians. WRONG: far from cuda.portable's result.
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -52,10 +51,6 @@ void sweep(const std::string& text, std::int64_t tokens, const std::function<boo
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto begin = std::chrono::steady_clock::now();
-  const double limit = argc > 1 ? std::atof(argv[1]) : 60;
-  const auto over = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit;
-  };
+  const std::function<bool()> over = lab::deadline(argc, argv);
   for (int i = 2; i + 1 < argc; i += 2) sweep(argv[i], std::atoll(argv[i + 1]), over);
 }

@@ -3,7 +3,6 @@
 //   SPEC TOKENS up FORM SPLITS GROUPS down FORM SPLITS GROUPS MICROSECONDS
 // A CUDA graph of 40 MLPs, their weights cold in L2; medians.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -79,11 +78,7 @@ void sweep(const std::string& text, const std::vector<std::int64_t>& token_count
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto begin = std::chrono::steady_clock::now();
-  const double limit = argc > 1 ? std::atof(argv[1]) : 60;
-  const auto over = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit;
-  };
+  const std::function<bool()> over = lab::deadline(argc, argv);
   if (argc > 3) {
     for (int i = 2; i + 1 < argc; i += 2) sweep(argv[i], {std::atoll(argv[i + 1])}, over);
     return 0;

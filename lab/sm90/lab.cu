@@ -62,9 +62,9 @@ int lab_gemm(int tile, const Call* c) {
   call.overlaps_predecessor = c->overlaps_predecessor != 0;
   call.weights_ready = c->weights_ready != 0;
   if (lab_split(tile)) {
-    const sm90::SplitCall split{call.gemm, sm90::kSplits[tile - sm90::kTileCount], call.overlaps_predecessor,
-                                call.weights_ready};
-    const Status status = c->half ? sm90::split_f16(split, c->stream) : sm90::split_bf16(split, c->stream);
+    const sm90::Split& split = sm90::kSplits[tile - sm90::kTileCount];
+    const Status status =
+        c->half ? sm90::split_f16(call, split, c->stream) : sm90::split_bf16(call, split, c->stream);
     if (!status) std::fprintf(stderr, "%s\n", status.message().c_str());
     return status ? 0 : 1;
   }

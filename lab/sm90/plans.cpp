@@ -39,7 +39,7 @@ void sweep(const std::string& text, std::int64_t tokens, const std::function<boo
   const auto tiles = [](std::int64_t count, int tile) { return (count + tile - 1) / tile; };
   for (const Split& split : kSplits) {
     const std::int64_t ctas = tiles(tokens, kSplitRows) * tiles(spec.d_out, split.columns) * split.slices;
-    if (ctas <= 2 * sms && spec.d_hidden >= split.slices * 256) downs.push_back({0, split});
+    if (ctas <= 2 * sms && spec.d_hidden >= split.slices * kLeastSlice) downs.push_back({0, split});
   }
   const auto queue_up = [&](const Product& product, const cuda::TwoGemms& products, cudaStream_t stream) {
     GemmCall call;
@@ -51,14 +51,13 @@ void sweep(const std::string& text, std::int64_t tokens, const std::function<boo
     return spec.gated ? gemm_bf16_gated(call, stream) : gemm_bf16(call, stream);
   };
   const auto queue_down = [&](const Product& product, const cuda::TwoGemms& products, cudaStream_t stream) {
-    if (product.split.slices > 1) return split_bf16({products.out, product.split, true, true}, stream);
     GemmCall call;
     call.gemm = products.out;
     call.tile = product.tile;
     call.sms = sms;
     call.overlaps_predecessor = true;
     call.weights_ready = true;
-    return gemm_bf16(call, stream);
+    return product.split.slices > 1 ? split_bf16(call, product.split, stream) : gemm_bf16(call, stream);
   };
   const auto time = [&](const auto& queue) { return over() ? 1e9 : bench.microseconds(queue, tokens, kPause); };
   const std::string head = text + ' ' + std::to_string(tokens);
@@ -95,10 +94,6 @@ void sweep(const std::string& text, std::int64_t tokens, const std::function<boo
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto begin = std::chrono::steady_clock::now();
-  const double limit = argc > 1 ? std::atof(argv[1]) : 60;
-  const auto over = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > limit;
-  };
+  const std::function<bool()> over = lab::deadline(argc, argv);
   for (int i = 2; i + 1 < argc; i += 2) sweep(argv[i], std::atoll(argv[i + 1]), over);
 }

@@ -143,8 +143,8 @@ TEST(Prefill, EveryTileAndSplitIsExact) {
                                    : (spec.gated ? gemm_f16_gated(up, stream) : gemm_f16(up, stream));
               if (!status) return status;
               if (!splits) return bf16 ? gemm_bf16(down, stream) : gemm_f16(down, stream);
-              const SplitCall call{products.out, kSplits[index - kTileCount], true, true};
-              return bf16 ? split_bf16(call, stream) : split_f16(call, stream);
+              const Split& split = kSplits[index - kTileCount];
+              return bf16 ? split_bf16(down, split, stream) : split_f16(down, split, stream);
             });
       }
     }

@@ -150,13 +150,6 @@ __device__ __forceinline__ void leave_sums(std::uint32_t shared, const float (&d
   }
 }
 
-__device__ __forceinline__ void add(float4& sum, const float4& part) {
-  sum.x += part.x;
-  sum.y += part.y;
-  sum.z += part.z;
-  sum.w += part.w;
-}
-
 // Four sums: kMost or fewer parts, `bytes` apart.
 template <int kMost>
 __device__ __forceinline__ float4 sum_of(std::uint32_t at, int parts, int bytes) {

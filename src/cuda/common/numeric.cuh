@@ -54,4 +54,11 @@ __device__ __forceinline__ float bias_at(const Bias& bias, std::int64_t column) 
   return bias.data == nullptr ? 0.0f : to_float(static_cast<const T*>(bias.data)[column * bias.stride]);
 }
 
+__device__ __forceinline__ void add(float4& sum, const float4& part) {
+  sum.x += part.x;
+  sum.y += part.y;
+  sum.z += part.z;
+  sum.w += part.w;
+}
+
 }  // namespace fusedmlp::cuda

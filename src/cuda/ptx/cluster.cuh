@@ -9,12 +9,17 @@ namespace fusedmlp::cuda::ptx {
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
+// What the address `shared` is in the CTA of this rank.
+__device__ inline std::uint32_t cluster_address(std::uint32_t shared, std::uint32_t rank) {
+  std::uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared), "r"(rank));
+  return there;
+}
+
 // 16 bytes to the address that `shared` is in the CTA of this rank; they count on its barrier.
 __device__ inline void store_cluster(std::uint32_t shared, std::uint32_t barrier, std::uint32_t rank,
                                      const float4& v) {
-  std::uint32_t there, its_barrier;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared), "r"(rank));
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(its_barrier) : "r"(barrier), "r"(rank));
+  const std::uint32_t there = cluster_address(shared, rank), its_barrier = cluster_address(barrier, rank);
   asm volatile(
       "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(there),
       "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(its_barrier)
@@ -23,8 +28,7 @@ __device__ inline void store_cluster(std::uint32_t shared, std::uint32_t barrier
 
 // The same, seen after the cluster's next barrier.
 __device__ inline void store_cluster(std::uint32_t shared, std::uint32_t rank, const float4& v) {
-  std::uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared), "r"(rank));
+  const std::uint32_t there = cluster_address(shared, rank);
   asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(there), "f"(v.x), "f"(v.y), "f"(v.z),
                "f"(v.w)
                : "memory");

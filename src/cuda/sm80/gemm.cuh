@@ -6,6 +6,8 @@
 // its own, what lies outside is zero. Sums are taken in the same order whatever the tile and the layout.
 #pragma once
 
+#include <cstring>
+
 #include "cuda/common/activations.cuh"
 #include "cuda/common/launch.h"
 #include "cuda/common/numeric.cuh"
@@ -349,7 +351,7 @@ __global__ void __launch_bounds__(256) finish_kernel(const __grid_constant__ Ker
   T* to = static_cast<T*>(g.out) + static_cast<std::int64_t>(row) * g.ldo + n;
   if (kColumns == 4 && args.store_vectors) {
     uint2 word;
-    memcpy(&word, out, sizeof word);
+    std::memcpy(&word, out, sizeof word);
     *reinterpret_cast<uint2*>(to) = word;
   } else {
 #pragma unroll

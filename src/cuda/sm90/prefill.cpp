@@ -1,4 +1,5 @@
 // cuda.sm90: the two products of many tokens on Hopper, the second started while the first one drains.
+#include <algorithm>
 #include <string>
 
 #include "core/format.h"
@@ -62,8 +63,7 @@ Status multiply_up(const GemmCall& call, DType dtype, bool gated, cudaStream_t s
 
 Status multiply_down(const GemmCall& call, int split, DType dtype, cudaStream_t stream) {
   if (split < 0) return dtype == DType::bf16 ? gemm_bf16(call, stream) : gemm_f16(call, stream);
-  const SplitCall in_slices{call.gemm, kSplits[split], call.overlaps_predecessor, call.weights_ready};
-  return dtype == DType::bf16 ? split_bf16(in_slices, stream) : split_f16(in_slices, stream);
+  return dtype == DType::bf16 ? split_bf16(call, kSplits[split], stream) : split_f16(call, kSplits[split], stream);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {

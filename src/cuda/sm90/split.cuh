@@ -126,11 +126,7 @@ __device__ __forceinline__ void finish(const SplitParams& p, const SplitSlice& s
     const float bias_x = bias_at<T>(p.bias, column), bias_y = bias_at<T>(p.bias, column + 1);
     float4 sum = ptx::load_shared_quad(sums + i * Tile::kUnitBytes);
     for (int other = 1; other < p.slices; ++other) {
-      const float4 part = ptx::load_shared_quad(sums + (other * units + i) * Tile::kUnitBytes);
-      sum.x += part.x;
-      sum.y += part.y;
-      sum.z += part.z;
-      sum.w += part.w;
+      add(sum, ptx::load_shared_quad(sums + (other * units + i) * Tile::kUnitBytes));
     }
     const auto store = [&](T* to, float x, float y) {
       *reinterpret_cast<std::uint32_t*>(to + column) = pack<T>(x + bias_x, y + bias_y);
@@ -186,7 +182,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) split_gemm(const __grid_con
 }
 
 template <class T, class Tile>
-Status launch_split_tile(const SplitCall& call, cudaStream_t stream) {
+Status launch_split_tile(const GemmCall& call, const Split& split, cudaStream_t stream) {
   constexpr DType kDType = std::is_same_v<T, f16> ? DType::f16 : DType::bf16;
   const Gemm& g = call.gemm;
   SplitParams p{};
@@ -204,7 +200,7 @@ Status launch_split_tile(const SplitCall& call, cudaStream_t stream) {
   p.bias = g.bias;
   p.columns = g.n;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
-  p.slices = call.split.slices;
+  p.slices = split.slices;
   p.weights_ready = call.weights_ready;
   Launch how;
   how.grid = static_cast<unsigned>(p.row_tiles * ((g.n + Tile::kN - 1) / Tile::kN) * p.slices);
@@ -213,14 +209,14 @@ Status launch_split_tile(const SplitCall& call, cudaStream_t stream) {
   how.shared_bytes = Tile::kShared;
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
-  if (recording() != nullptr) how.what = describe(call.split);
+  if (recording() != nullptr) how.what = describe(split);
   return launch<split_gemm<T, Tile>>(kName, how, Tile::kShared, p);
 }
 
 template <class T>
-Status launch_split(const SplitCall& call, cudaStream_t stream) {
-  if (call.split.columns == 64) return launch_split_tile<T, SplitTile<64>>(call, stream);
-  return launch_split_tile<T, SplitTile<128>>(call, stream);
+Status launch_split(const GemmCall& call, const Split& split, cudaStream_t stream) {
+  if (split.columns == 64) return launch_split_tile<T, SplitTile<64>>(call, split, stream);
+  return launch_split_tile<T, SplitTile<128>>(call, split, stream);
 }
 
 }  // namespace fusedmlp::cuda::sm90

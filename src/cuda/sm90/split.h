@@ -27,15 +27,8 @@ constexpr int split_stages(int columns) {
 
 std::string describe(const Split& split);  // for a recording
 
-struct SplitCall {
-  Gemm gemm;  // not gated, no activation
-  Split split;
-  bool overlaps_predecessor = false;  // as in GemmCall
-  bool weights_ready = false;
-};
-
-// Queue the product on the stream.
-Status split_bf16(const SplitCall& call, cudaStream_t stream);
-Status split_f16(const SplitCall& call, cudaStream_t stream);
+// Queue the product on the stream, not gated and without an activation; `call.tile` does not count.
+Status split_bf16(const GemmCall& call, const Split& split, cudaStream_t stream);
+Status split_f16(const GemmCall& call, const Split& split, cudaStream_t stream);
 
 }  // namespace fusedmlp::cuda::sm90

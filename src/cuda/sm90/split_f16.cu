@@ -2,6 +2,8 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-Status split_f16(const SplitCall& call, cudaStream_t stream) { return launch_split<f16>(call, stream); }
+Status split_f16(const GemmCall& call, const Split& split, cudaStream_t stream) {
+  return launch_split<f16>(call, split, stream);
+}
 
 }  // namespace fusedmlp::cuda::sm90
