@@ -29,8 +29,7 @@ import torch
 import torch.nn.functional as F
 
 import fusedmlp
-from fusedmlp import capi
-from fusedmlp.limits import environment
+from fusedmlp.limits import environment, limit
 
 COLD_BYTES = 200e6
 SAMPLE_SECONDS = 5e-3
@@ -279,9 +278,8 @@ def main() -> int:
         for tokens in token_counts:
             if not re.search(options.only, f"{name} M={tokens}") or options.quick and tokens not in QUICK:
                 continue
-            explanation = capi.explain(spec, tokens, "cuda")
-            row = {"name": name, "spec": spec, "tokens": tokens, "kernel": explanation["chosen"]}
-            row["limit_us"] = round(float(explanation["limit_us"]), 2)
+            limit_us, kernel = limit(spec, tokens, "cuda")
+            row = {"name": name, "spec": spec, "tokens": tokens, "kernel": kernel, "limit_us": round(limit_us, 2)}
             with torch.no_grad():
                 row |= measure(
                     form,
@@ -289,7 +287,7 @@ def main() -> int:
                     d_hidden,
                     bias,
                     tokens,
-                    float(explanation["limit_us"]),
+                    limit_us,
                     not options.no_autotune,
                     options.sustained,
                 )

@@ -20,7 +20,9 @@ char* fusedmlp_spec_json(const char* spec);
 char* fusedmlp_info_json(void);
 
 /* {"ok":true,"spec":..,"tokens":..,"device":..,"chosen":"..","predicted_us":..,"limit_us":..,"entries":[
- *   {"name":..,"predicted_us":..|null,"basis":..,"bound":..,"chosen":..,"reason":..}]} */
+ *   {"name":..,"predicted_us":..|null,"basis":..,"bound":..,"chosen":..,"reason":..}]}
+ * For a GPU also "library_us", predicted for a framework's own operations, and "pays": whether a caller who has those
+ * gains by the chosen kernel. */
 char* fusedmlp_explain_json(const char* spec, int64_t tokens, const char* device);
 
 /* Measures every CPU kernel for MLPs, writes the tuned table and uses it from now on. The request:

@@ -25,6 +25,7 @@ struct Selection {
   // Predicted for a framework's own operations, a GEMM library's products and an activation kernel between them: what
   // a caller who has them may prefer. 0 on the CPU, where it is not modelled.
   double library_seconds = 0;
+  bool pays = true;  // whether the kernel is predicted to be the faster of the two; true on the CPU
 };
 Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
                          Device device = Device::cpu());

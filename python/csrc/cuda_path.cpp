@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <optional>
@@ -14,9 +13,6 @@
 
 namespace fusedmlp::pytorch {
 namespace {
-
-// Below this a call of several torch operations takes longer to issue than to run; fused, one call is issued.
-constexpr double kHostBoundSeconds = 40e-6;
 
 using CurrentStream = AOTITorchError (*)(std::int32_t device, void** stream);
 
@@ -47,8 +43,7 @@ bool forced() {
 
 bool worth_it(const Selection& selection) {
   if (forced()) return true;
-  if (std::string_view(selection.kernel) == "cuda.layers") return false;
-  return selection.seconds <= std::max(selection.library_seconds, kHostBoundSeconds);
+  return selection.pays && std::string_view(selection.kernel) != "cuda.layers";
 }
 
 }  // namespace

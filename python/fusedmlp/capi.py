@@ -84,6 +84,10 @@ class Explanation(dict):
         widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
         for mark, name, time, reason in rows:
             lines.append(f"{mark} {name:<{widths[1]}}  {time:>{widths[2]}}  {reason}".rstrip())
+        library = self.get("library_us")
+        if library is not None:
+            outcome = "" if self.get("pays") else ", less than the fused kernel: they run instead"
+            lines.append(f"  PyTorch's own operators: predicted {library:.1f} us{outcome}")
         limit = self.get("limit_us")
         if limit is not None:
             lines.append(f"  physical limit {limit:.1f} us")

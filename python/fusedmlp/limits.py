@@ -27,13 +27,14 @@ _FLAGS = (
 
 
 def limit(spec: str, tokens: int, device: str = "cpu") -> tuple[float, str]:
-    """(microseconds no implementation can beat on this device, the kernel dispatch would take).
+    """(microseconds no implementation can beat on this device, the kernel that would run).
 
     The limit is the larger of the arithmetic at peak rate and of reading weights and x and writing y once.
     Raises ValueError for a spec or token count the library refuses.
     """
     explanation = capi.explain(spec, tokens, device)
-    return float(explanation["limit_us"]), str(explanation["chosen"])
+    kernel = str(explanation["chosen"]) if explanation.get("pays", True) else "torch's own"
+    return float(explanation["limit_us"]), kernel
 
 
 def cpu_name() -> str:

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/answer.h"
+#include "core/cost_model.h"
 #include "core/device.h"
 #include "core/dispatch.h"
 #include "core/launches.h"
@@ -119,10 +120,13 @@ Status explain_into(Json& json, const char* spec_text, std::int64_t tokens, cons
   json.string("device_name", (*info)->name);
   json.integer("threads", query.threads);
   json.number("flops", flops(*spec, tokens));
-  for (const core::Candidate& candidate : *list) {
-    if (!candidate.chosen) continue;
-    json.string("chosen", candidate.entry->name);
-    json.number("predicted_us", candidate.prediction.seconds * 1e6);
+  const core::Candidate& chosen = core::chosen(*list);
+  json.string("chosen", chosen.entry->name);
+  json.number("predicted_us", chosen.prediction.seconds * 1e6);
+  if (device->type != DeviceType::cpu) {
+    const double library = core::library_seconds(*spec, tokens, **info);
+    json.number("library_us", library * 1e6);
+    json.boolean("pays", core::fusing_pays(chosen.prediction.seconds, library));
   }
   json.number("limit_us", limit.seconds * 1e6);
   json.string("limit_bound", core::to_string(limit.bound));

@@ -69,6 +69,12 @@ double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInf
   return std::max(compute, memory) + between + (products + 1) * (device.launch_seconds + kKernelRampSeconds);
 }
 
+bool fusing_pays(double fused_seconds, double library_seconds) noexcept {
+  // Below this a call of several operations takes longer to issue than to run; fused, one call is issued.
+  constexpr double kHostBoundSeconds = 40e-6;
+  return fused_seconds <= std::max(library_seconds, kHostBoundSeconds);
+}
+
 Prediction combine(double compute, double memory, double overhead, Basis basis) noexcept {
   const double work = std::max(compute, memory);
   Bound bound = compute >= memory ? Bound::compute : Bound::memory;

@@ -32,6 +32,9 @@ double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo
 // between them, the hidden through memory.
 double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) noexcept;
 
+// Whether a caller who has those operations gains by the fused kernel of so many seconds.
+bool fusing_pays(double fused_seconds, double library_seconds) noexcept;
+
 // Arithmetic and memory traffic overlap, fixed costs (parallel regions, launches) do not:
 // max(compute, memory) + overhead, bound by the largest of the three.
 Prediction combine(double compute, double memory, double overhead, Basis basis) noexcept;

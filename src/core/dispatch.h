@@ -49,6 +49,8 @@ const PackedLayout* packed_layout(DeviceType type);
 // and written once at the bandwidth of the level they sit in, whichever is longer.
 Prediction physical_limit(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads);
 
+const Candidate& chosen(const std::vector<Candidate>& list);
+
 // "12.3 us", "12 ms"
 std::string duration(double seconds);
 

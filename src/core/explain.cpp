@@ -32,24 +32,27 @@ std::string work(const Query& query) {
 
 }  // namespace
 
+const Candidate& chosen(const std::vector<Candidate>& list) {
+  return *std::find_if(list.begin(), list.end(), [](const Candidate& c) { return c.chosen; });
+}
+
 std::string reason(const Candidate& candidate, const std::vector<Candidate>& list) {
   if (!candidate.unsupported.empty()) return candidate.unsupported;
-  const auto chosen = std::find_if(list.begin(), list.end(), [](const Candidate& c) { return c.chosen; });
-  if (chosen == list.end()) return "";
+  const Candidate& other = chosen(list);
   const double mine = candidate.prediction.seconds;
-  const double taken = chosen->prediction.seconds;
+  const double taken = other.prediction.seconds;
   if (candidate.chosen) {
     if (candidate.by == ChosenBy::tuned) return "tuned: " + candidate.measured;
     const auto cheaper = [&](const Candidate& c) { return c.unsupported.empty() && c.prediction.seconds < mine; };
     return std::any_of(list.begin(), list.end(), cheaper) ? "forced by FUSEDMLP_KERNEL"
                                                           : "the fastest that can run it";
   }
-  if (chosen->by == ChosenBy::tuned) {
-    if (candidate.measured.empty()) return core::format("not measured, tuned for {}", chosen->entry->name);
+  if (other.by == ChosenBy::tuned) {
+    if (candidate.measured.empty()) return core::format("not measured, tuned for {}", other.entry->name);
     return "slower: " + candidate.measured;
   }
-  if (mine < taken) return core::format("FUSEDMLP_KERNEL forces {}", chosen->entry->name);
-  if (mine == taken) return core::format("no faster than {}", chosen->entry->name);
+  if (mine < taken) return core::format("FUSEDMLP_KERNEL forces {}", other.entry->name);
+  if (mine == taken) return core::format("no faster than {}", other.entry->name);
   return core::format("slower: {} against {}", duration(mine), duration(taken));
 }
 
@@ -80,6 +83,13 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
     for (const LaunchRecord& record : launches(*candidate.entry, query)) {
       text += core::format("    {:<{}}  {}\n", "", name_width, to_string(record));
     }
+  }
+  if (device.device.type != DeviceType::cpu) {
+    const double library = library_seconds(query.spec, query.tokens, device);
+    text += core::format("a framework's own operations: predicted {}{}\n", duration(library),
+                         fusing_pays(chosen(list).prediction.seconds, library)
+                             ? ""
+                             : ", less than the fused kernel: from PyTorch they run instead");
   }
   const TunedState& table = tuned();
   if (table.notable()) text += core::format("tuned table {}\n", table.describe(device));

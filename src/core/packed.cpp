@@ -86,9 +86,15 @@ Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const v
         core::prepare({spec, plain, bytes == 0 ? nullptr : packed}, bytes, without, **info);
     if (!prepared) return prepared.status();
     if (prepared->entry == nullptr) return Selection{};
-    return Selection{
-        prepared->entry->name, prepared->workspace_bytes, prepared->seconds,
-        device.type == DeviceType::cpu ? 0 : core::library_seconds(spec, args.tokens, *prepared->device)};
+    Selection out;
+    out.kernel = prepared->entry->name;
+    out.workspace_bytes = prepared->workspace_bytes;
+    out.seconds = prepared->seconds;
+    if (device.type != DeviceType::cpu) {
+      out.library_seconds = core::library_seconds(spec, args.tokens, *prepared->device);
+      out.pays = core::fusing_pays(out.seconds, out.library_seconds);
+    }
+    return out;
   });
 }
 

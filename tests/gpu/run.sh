@@ -75,7 +75,7 @@ stage_sanitizers() {
   # Every kernel of cuda.decode, cuda.cluster and cuda.sm90, and cuda.portable's splits; rings of cuda.narrow that wrap, with
   # tiles for every warpgroup, which the numerics have too few tokens for.
   for tool in memcheck racecheck synccheck initcheck; do
-    local filter='Decode.EveryFormIsExact:Cluster.EveryFormIsExact:Prefill.EveryTileAndSplitIsExact:Tiles.EverySplitIsExact'
+    local filter='Decode.EveryFormIsExact:Cluster.EveryFormIsExact:Prefill.EveryTileAndSplitIsExact:Tiles.EverySplitIsExact:Tiles.EveryRingIsExact'
     [[ $tool == racecheck ]] && filter+=':NarrowSeams.WrappedRings'
     timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
       --gtest_filter="$filter" >"$OUT/${tool}_gpu_tests.log" 2>&1 &

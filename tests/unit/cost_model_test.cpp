@@ -91,6 +91,13 @@ TEST(CostModel, CombineOverlapsWorkAndAddsOverhead) {
   EXPECT_EQ(combine(2, 3, 5, Basis::modelled).seconds, 8);
 }
 
+TEST(CostModel, FusingPaysWhereItIsFasterOrTheCallerIsBoundByIssuing) {
+  EXPECT_TRUE(fusing_pays(1e-3, 1.1e-3));
+  EXPECT_FALSE(fusing_pays(1.1e-3, 1e-3));
+  EXPECT_TRUE(fusing_pays(30e-6, 10e-6));
+  EXPECT_FALSE(fusing_pays(50e-6, 10e-6));
+}
+
 TEST(CostModel, BoundsHaveNames) {
   EXPECT_STREQ(to_string(Bound::overhead), "overhead");
   EXPECT_STREQ(to_string(Bound::memory), "memory");

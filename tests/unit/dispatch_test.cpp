@@ -146,6 +146,19 @@ TEST_F(Dispatch, ExplainIsATable) {
             "  last         1000 ms  modelled     overhead  slower: 1000 ms against 2.0 us  the baseline\n");
 }
 
+TEST_F(Dispatch, ExplainSaysWhereAFrameworksOperationsAreFaster) {
+  device_.device = Device::cuda();
+  device_.memory_bandwidth = 1e12;
+  device_.launch_seconds = 1e-6;
+  const auto own_line = [&](std::int64_t tokens) {
+    const auto list = candidates(query(tokens), kTable, "few").value();  // a microsecond a token
+    const std::string text = explain_text(query(tokens), list);
+    return text.substr(text.find("a framework's"));
+  };
+  EXPECT_EQ(own_line(10), "a framework's own operations: predicted 12.0 us\n");  // issuing them takes longer
+  EXPECT_EQ(own_line(60).find("a framework's own operations: predicted 12.0 us, less than the fused kernel: "), 0u);
+}
+
 TEST(Registry, TheReferenceIsLastAndRunsEverything) {
   const std::span<const KernelEntry> table = kernels(DeviceType::cpu);
   ASSERT_FALSE(table.empty());

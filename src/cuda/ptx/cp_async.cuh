@@ -13,14 +13,14 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
 __device__ __forceinline__ void cp_async_16(std::uint32_t shared, const void* global, bool inside) {
   asm volatile(
       "{\n.reg .pred outside;\nsetp.eq.s32 outside, %2, 0;\n"
-      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, outside;\n}" ::"r"(shared),
+      "cp.async.cg.shared.global [%0], [%1], 16, outside;\n}" ::"r"(shared),
       "l"(global), "r"(static_cast<int>(inside))
       : "memory");
 }
 
 // 16 bytes, past L1.
 __device__ __forceinline__ void cp_async_16(std::uint32_t shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 }
 
 // 16 bytes, past L1: the first `bytes` (0 to 16) from global memory, the rest zeros.

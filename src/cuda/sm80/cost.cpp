@@ -3,18 +3,18 @@
 #include <cmath>
 
 #include "core/format.h"
-#include "core/sm_rates.h"
 #include "cuda/sm80/tiles.h"
 
 namespace fusedmlp::cuda::sm80 {
 namespace {
 
-constexpr double kMemoryShare = 0.86;  // of the bandwidth that a streaming kernel reaches (H200, 4096x14336)
-
-// A split launch takes so much longer, and its sums pass at so many times the memory's bandwidth (19 products of 16
-// to 1024 rows on an H200: the chosen plan is 2 % from the best in the mean).
-constexpr double kSplitSeconds = 0.6e-6;
-constexpr double kSumsShare = 1.5;
+// Fitted to every tile and split of 34 products of 1 to 8192 rows on an H200: the chosen one is 0.7 % from the
+// fastest in the mean and 4 % at most, its time predicted within 7 % in the mean.
+constexpr double kMemoryShare = 0.92;     // of the bandwidth that blocks on all SMs reach
+constexpr double kRampSeconds = 1.28e-6;  // of a launch, beside the blocks' own start and end
+// A split launch takes so much longer, and its sums pass at so many times the memory's bandwidth.
+constexpr double kSplitSeconds = 0.8e-6;
+constexpr double kSumsShare = 1.6;
 
 constexpr std::int64_t kLeastSplitDepth = 4 * kDepth;
 
@@ -27,8 +27,8 @@ struct Block {
   double start_and_end;      // seconds to fill the ring, apply the epilogue and store
 };
 
-// mma.sync cannot feed Hopper's tensor cores at more than about 60 % of their rate; Ampere's and Ada's are made for
-// it.
+// mma.sync alone reaches two thirds of the rate of Hopper's tensor cores (docs/lab-notes.md); Ampere's and Ada's are
+// made for it.
 Block block(const Product& p, TileName tile, const DeviceInfo& device) {
   const int weights = p.gated ? 2 : 1;
   if (p.dtype == DType::f32) {
@@ -37,23 +37,23 @@ Block block(const Product& p, TileName tile, const DeviceInfo& device) {
     return {large ? 128 : 64, n, std::int64_t{n} * weights, 2, large ? 0.6 : 0.45, large ? 0.4 : 0.3, 2e-6};
   }
   const TileShape& shape = kTiles[static_cast<int>(tile)];
-  const double most = device.compute_capability >= 90 ? 0.46 : 0.8;
-  Block b{shape.m, shape.weight_rows / weights, shape.weight_rows, shape.blocks_per_sm, most, most, 4e-6};
+  const double most = device.compute_capability >= 90 ? 0.45 : 0.8;
+  Block b{shape.m, shape.weight_rows / weights, shape.weight_rows, shape.blocks_per_sm, most, most, 3.2e-6};
   switch (tile) {
     case TileName::small:
-      b.full = 0.25 * most;
-      b.alone = 0.25 * most;
-      b.start_and_end = 1.5e-6;
+      b.full = 0.42 * most;
+      b.alone = 0.27 * most;
+      b.start_and_end = 1.8e-6;
       break;
     case TileName::medium:
-      b.full = 0.75 * most;
-      b.alone = 0.5 * most;
-      b.start_and_end = 2e-6;
+      b.full = 0.85 * most;
+      b.alone = 0.72 * most;
+      b.start_and_end = 2.1e-6;
       break;
     case TileName::square:
-      b.full = 0.95 * most;
-      b.alone = 0.65 * most;
-      b.start_and_end = 3e-6;
+      b.full = 0.995 * most;
+      b.alone = 0.96 * most;
+      b.start_and_end = 2.7e-6;
       break;
     case TileName::large: break;
   }
@@ -83,7 +83,7 @@ double predicted_seconds(const Product& p, const GemmPlan& plan, const DeviceInf
   const double outputs = static_cast<double>(p.m * p.n);
   const double bytes = size * (weights * static_cast<double>(p.n * p.k) + static_cast<double>(p.m * p.k) + outputs);
   const double busy = std::min(1.0, blocks / sms);  // few blocks cannot keep memory busy
-  const double kernel = device.launch_seconds + core::kKernelRampSeconds;
+  const double kernel = device.launch_seconds + kRampSeconds;
   double seconds = std::max(compute, bytes / (kMemoryShare * busy * device.memory_bandwidth)) + kernel;
   if (plan.splits > 1) {  // another kernel, and the sums to and from L2
     seconds +=

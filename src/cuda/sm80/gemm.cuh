@@ -25,7 +25,6 @@ constexpr int kGroupRows = 8;        // row tiles that run side by side, for the
 struct KernelArgs {
   Gemm gemm;
   ActivationArgs activation;
-  bool along_n;        // the weights lie in shared memory as [k][row]
   bool store_vectors;  // whole chunks of the output are 16-byte aligned
   int stages;
   int tiles_m, tiles_n;
@@ -53,11 +52,15 @@ struct Tile {
   static_assert(2 * kStageBytes >= kShape.warps_m * kShape.warps_n * kWarpM * kOutPitch, "outputs reuse the stages");
 };
 
-__device__ __forceinline__ void wait_for_stage(int pending) {
-  switch (pending) {
-    case 0: return ptx::cp_async_wait<0>();
-    case 1: return ptx::cp_async_wait<1>();
-    default: return ptx::cp_async_wait<2>();
+// Ends a stage's copies. A wait takes a constant: it leaves the newest kWanted - 2 groups under way. Where shared
+// memory holds fewer stages than kWanted, groups without any copy follow, so that those are no stage too many.
+template <int kWanted>
+__device__ __forceinline__ void commit_stage(int stages) {
+  static_assert(kWanted == 3 || kWanted == 4);
+  ptx::cp_async_commit();
+  if (stages < kWanted) {
+    ptx::cp_async_commit();
+    if (stages < kWanted - 1) ptx::cp_async_commit();
   }
 }
 
@@ -68,17 +71,18 @@ struct Fragments {
 };
 
 // Where a lane's ldmatrix rows are in a stage, k step 0; a chunk's swizzled place is an exclusive or of its bits.
-template <class Tile>
+// kAlongN: the weights lie in shared memory as [k][row].
+template <class Tile, bool kAlongN>
 struct FragmentAddress {
   std::uint32_t a, a_chunk;
   std::uint32_t b, b_chunk;
 
-  __device__ __forceinline__ FragmentAddress(unsigned warp_m, unsigned warp_n, bool along_n) {
+  __device__ __forceinline__ FragmentAddress(unsigned warp_m, unsigned warp_n) {
     const unsigned lane = threadIdx.x % 32;
     const unsigned phase = lane % 8;
     a = (warp_m + lane % 16) * kRowBytes;
     a_chunk = (lane / 16 ^ phase) << 4;
-    if (along_n) {
+    if constexpr (kAlongN) {
       const unsigned chunk = warp_n / kChunk + lane / 16;
       b = Tile::kBytesA + (phase + lane / 8 % 2 * 8) * Tile::kN * 2 + chunk / 8 * 128;
       b_chunk = (chunk % 8 ^ phase) << 4;
@@ -89,13 +93,13 @@ struct FragmentAddress {
   }
 };
 
-template <class Tile>
-__device__ __forceinline__ void load_fragments(const FragmentAddress<Tile>& at, std::uint32_t stage, int step,
-                                               bool along_n, Fragments<Tile>& out) {
+template <class Tile, bool kAlongN>
+__device__ __forceinline__ void load_fragments(const FragmentAddress<Tile, kAlongN>& at, std::uint32_t stage,
+                                               int step, Fragments<Tile>& out) {
   const std::uint32_t a = stage + at.a + (at.a_chunk ^ (step << 5));
 #pragma unroll
   for (int i = 0; i < Tile::kMmaM; ++i) ptx::ldmatrix_x4(out.a[i], a + i * 16 * kRowBytes);
-  if (along_n) {
+  if constexpr (kAlongN) {
     const std::uint32_t b = stage + at.b + step * 16 * Tile::kN * 2;
 #pragma unroll
     for (int p = 0; p < Tile::kMmaN / 2; ++p) {
@@ -117,8 +121,8 @@ __device__ __forceinline__ void load_fragments(const FragmentAddress<Tile>& at, 
   }
 }
 
-// kElements: some operand is read element by element.
-template <class T, bool kDual, TileName kTileName, bool kElements>
+// kAccess: of the weights; with elements all operands are read element by element.
+template <class T, bool kDual, TileName kTileName, Access kAccess>
 __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, kTileName>::kShape.blocks_per_sm)
     gemm_kernel(const __grid_constant__ KernelArgs args) {
   using Tile = Tile<kDual, kTileName>;
@@ -138,80 +142,104 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   const int k_end = min(g.k, k_begin + args.split_depth);
   const int k_tiles = (k_end - k_begin + kDepth - 1) / kDepth;
   const int rows_left = static_cast<int>(min(g.m - row, static_cast<std::int64_t>(Tile::kM)));
-  const bool along_n = !kElements && args.along_n;
 
   const unsigned warp = threadIdx.x / 32;
   const unsigned lane = threadIdx.x % 32;
   const unsigned warp_m = warp / Tile::kShape.warps_n * Tile::kWarpM;
   const unsigned warp_n = warp % Tile::kShape.warps_n * Tile::kWarpN;
 
+  constexpr bool kElements = kAccess == Access::elements, kAlongN = kAccess == Access::vectors_along_n;
   using LoaderA = std::conditional_t<kElements, ElementLoader<T, Tile::kM, Tile::kThreads>,
-                                     VectorLoader<T, Tile::kM, Tile::kThreads>>;
+                                     VectorLoader<T, Tile::kM, Tile::kThreads, false>>;
   using LoaderW = std::conditional_t<kElements, ElementLoader<T, Tile::kN, Tile::kThreads>,
-                                     VectorLoader<T, Tile::kN, Tile::kThreads>>;
+                                     VectorLoader<T, Tile::kN, Tile::kThreads, kAlongN>>;
   const auto weight = [&](const Weight& w) {
     return LoaderW(static_cast<const T*>(w.data) + col * w.row_stride, w.row_stride, w.col_stride, g.n - col, k_begin,
-                   k_end, along_n);
+                   k_end);
   };
-  LoaderA load_a(static_cast<const T*>(g.a) + row * g.lda, g.lda, 1, rows_left, k_begin, k_end, false);
+  LoaderA load_a(static_cast<const T*>(g.a) + row * g.lda, g.lda, 1, rows_left, k_begin, k_end);
   LoaderW load_w = weight(g.w);
   LoaderW load_gate = weight(kDual ? g.gate : g.w);
-  const auto load_weights = [&](std::uint32_t stage) {
-    load_w.copy(stage + Tile::kBytesA);
-    if constexpr (kDual) load_gate.copy(stage + Tile::kBytesA + Tile::kBytesW);
+  const auto load_weights = [&](auto inside, std::uint32_t stage, int part) {
+    load_w.template copy<inside>(stage + Tile::kBytesA, part);
+    if constexpr (kDual) load_gate.template copy<inside>(stage + Tile::kBytesA + Tile::kBytesW, part);
+  };
+  const auto load_inputs = [&](auto inside, std::uint32_t stage, int part) {
+    load_a.template copy<inside>(stage, part);
+  };
+  const auto load_stage = [&](const auto& load, int stage) {
+#pragma unroll
+    for (int part = 0; part < kCopyParts; ++part) load(std::false_type{}, shared + stage * Tile::kStageBytes, part);
   };
 
   // The predecessor wrote a, not the weights: they are on their way while it finishes.
   ptx::grid_dependency_launch();
   for (int i = 0; i < args.stages - 1; ++i) {
-    if (i < k_tiles) load_weights(shared + i * Tile::kStageBytes);
+    if (i < k_tiles) load_stage(load_weights, i);
   }
   ptx::grid_dependency_wait();
   for (int i = 0; i < args.stages - 1; ++i) {
-    if (i < k_tiles) load_a.copy(shared + i * Tile::kStageBytes);
-    ptx::cp_async_commit();  // the weights of every stage are in the first group, so each group is complete
+    if (i < k_tiles) load_stage(load_inputs, i);
+    commit_stage<Tile::kShape.stages>(
+        args.stages);  // the weights of every stage are in the first group, so each group is complete
   }
 
   float sums[Tile::kWeights][Tile::kMmaM][Tile::kMmaN][4] = {};
   Fragments<Tile> fragments[2];
-  const FragmentAddress<Tile> at(warp_m, warp_n, along_n);
-  wait_for_stage(args.stages - 2);
+  const FragmentAddress<Tile, kAlongN> at(warp_m, warp_n);
+  ptx::cp_async_wait<Tile::kShape.stages - 2>();
   __syncthreads();
   std::uint32_t read = shared;
   const std::uint32_t end = shared + args.stages * Tile::kStageBytes;
   std::uint32_t write = end - Tile::kStageBytes;
-  load_fragments<Tile>(at, read, 0, along_n, fragments[0]);
+  load_fragments(at, read, 0, fragments[0]);
 
+  const auto multiply = [&](auto inside, auto all_stages) {
 #pragma unroll 1
-  for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
+    for (int k_tile = 0; k_tile < k_tiles; ++k_tile) {
+      const bool more = k_tile + args.stages - 1 < k_tiles;
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      if (step == kSteps - 1) {  // the next stage is complete, and every warp has read all of this one
-        wait_for_stage(args.stages - 2);
-        __syncthreads();
-        read = read + Tile::kStageBytes == end ? shared : read + Tile::kStageBytes;
-      }
-      // Behind the last stage this reads what nobody uses.
-      load_fragments<Tile>(at, read, (step + 1) % kSteps, along_n, fragments[(step + 1) % 2]);
-      if (step == 0) {
-        if (k_tile + args.stages - 1 < k_tiles) {
-          load_weights(write);
-          load_a.copy(write);
+      for (int step = 0; step < kSteps; ++step) {
+        if (step == kSteps - 1) {  // the next stage is complete, and every warp has read all of this one
+          ptx::cp_async_wait<Tile::kShape.stages - 2>();
+          __syncthreads();
+          read = read + Tile::kStageBytes == end ? shared : read + Tile::kStageBytes;
         }
-        ptx::cp_async_commit();
-        write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
-      }
-      const Fragments<Tile>& f = fragments[step % 2];
+        // Behind the last stage this reads what nobody uses.
+        load_fragments(at, read, (step + 1) % kSteps, fragments[(step + 1) % 2]);
+        if (step < kCopyParts) {
+          if (more) {
+            load_weights(inside, write, step);
+            load_inputs(inside, write, step);
+          }
+          if (step == kCopyParts - 1) {
+            commit_stage<Tile::kShape.stages>(decltype(all_stages)::value ? Tile::kShape.stages : args.stages);
+            write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
+          }
+        }
+        const Fragments<Tile>& f = fragments[step % 2];
 #pragma unroll
-      for (int w = 0; w < Tile::kWeights; ++w) {
+        for (int w = 0; w < Tile::kWeights; ++w) {
 #pragma unroll
-        for (int i = 0; i < Tile::kMmaM; ++i) {
+          for (int i = 0; i < Tile::kMmaM; ++i) {
 #pragma unroll
-          for (int j = 0; j < Tile::kMmaN; ++j) {
-            ptx::mma_m16n8k16<T>(sums[w][i][j], f.a[i], f.b[w][j / 2][j % 2 * 2], f.b[w][j / 2][j % 2 * 2 + 1]);
+            for (int j = 0; j < Tile::kMmaN; ++j) {
+              ptx::mma_m16n8k16<T>(sums[w][i][j], f.a[i], f.b[w][j / 2][j % 2 * 2], f.b[w][j / 2][j % 2 * 2 + 1]);
+            }
           }
         }
       }
+    }
+  };
+  // Most tiles lie inside the operands: checking every chunk takes up to 7 % of their time, a branch a stage 3 %.
+  const bool inside = rows_left == Tile::kM && g.n - col >= Tile::kN && (k_end - k_begin) % kDepth == 0;
+  if (kElements || !inside) {
+    multiply(std::false_type{}, std::false_type{});
+  } else if constexpr (!kElements) {
+    if (args.stages < Tile::kShape.stages) {
+      multiply(std::true_type{}, std::false_type{});
+    } else {
+      multiply(std::true_type{}, std::true_type{});
     }
   }
 
@@ -369,14 +397,13 @@ inline Access access_of(const Weight& weight, int n, int k) {
   return k_runs ? Access::vectors_along_k : n_runs ? Access::vectors_along_n : Access::elements;
 }
 
-template <class T, bool kDual, TileName kTileName, bool kElements>
-Status launch_gemm(const GemmCall& call, int stages, bool along_n, cudaStream_t stream) {
+template <class T, bool kDual, TileName kTileName, Access kAccess>
+Status launch_gemm(const GemmCall& call, int stages, cudaStream_t stream) {
   using Tile = Tile<kDual, kTileName>;
   const Gemm& g = call.gemm;
   KernelArgs args{};
   args.gemm = g;
   args.activation = call.activation;
-  args.along_n = along_n;
   args.store_vectors = vector_aligned(g.out, g.ldo);
   args.stages = stages;
   const std::int64_t tiles_m = (g.m + Tile::kM - 1) / Tile::kM;
@@ -394,7 +421,7 @@ Status launch_gemm(const GemmCall& call, int stages, bool along_n, cudaStream_t 
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
   if (recording() != nullptr) how.what = describe(Tile::kM, Tile::kN, args.splits, stages);
-  if (Status status = launch<gemm_kernel<T, kDual, kTileName, kElements>>(kName, how, how.shared_bytes, args);
+  if (Status status = launch<gemm_kernel<T, kDual, kTileName, kAccess>>(kName, how, how.shared_bytes, args);
       !status) {
     return status;
   }
@@ -409,6 +436,17 @@ Status launch_gemm(const GemmCall& call, int stages, bool along_n, cudaStream_t 
   return launch<finish_kernel<T, kDual, 1>>(kName, finish, 0, args);
 }
 
+template <class T, bool kDual, Access kAccess>
+Status launch_vectors(const GemmCall& call, int stages, cudaStream_t stream) {
+  switch (call.plan.tile) {
+    case TileName::small: return launch_gemm<T, kDual, TileName::small, kAccess>(call, stages, stream);
+    case TileName::medium: return launch_gemm<T, kDual, TileName::medium, kAccess>(call, stages, stream);
+    case TileName::square: return launch_gemm<T, kDual, TileName::square, kAccess>(call, stages, stream);
+    case TileName::large: return launch_gemm<T, kDual, TileName::large, kAccess>(call, stages, stream);
+  }
+  return Status(StatusCode::internal, "", "unknown tile");
+}
+
 template <class T, bool kDual>
 Status launch_any_gemm(const GemmCall& call, cudaStream_t stream) {
   const Gemm& g = call.gemm;
@@ -417,18 +455,12 @@ Status launch_any_gemm(const GemmCall& call, cudaStream_t stream) {
   const auto stages_of = [&](TileName tile) {
     return stages(kTiles[static_cast<int>(tile)], call.shared_per_sm, call.shared_per_block);
   };
-  const int count = stages_of(call.plan.tile);
-  const bool along_n = w == Access::vectors_along_n;
   if (w == Access::elements || gate != w || !vector_aligned(g.a, g.lda) || g.k % kChunk != 0) {
-    return launch_gemm<T, kDual, TileName::medium, true>(call, stages_of(TileName::medium), false, stream);
+    return launch_gemm<T, kDual, TileName::medium, Access::elements>(call, stages_of(TileName::medium), stream);
   }
-  switch (call.plan.tile) {
-    case TileName::small: return launch_gemm<T, kDual, TileName::small, false>(call, count, along_n, stream);
-    case TileName::medium: return launch_gemm<T, kDual, TileName::medium, false>(call, count, along_n, stream);
-    case TileName::square: return launch_gemm<T, kDual, TileName::square, false>(call, count, along_n, stream);
-    case TileName::large: return launch_gemm<T, kDual, TileName::large, false>(call, count, along_n, stream);
-  }
-  return Status(StatusCode::internal, "", "unknown tile");
+  const int count = stages_of(call.plan.tile);
+  if (w == Access::vectors_along_n) return launch_vectors<T, kDual, Access::vectors_along_n>(call, count, stream);
+  return launch_vectors<T, kDual, Access::vectors_along_k>(call, count, stream);
 }
 
 }  // namespace fusedmlp::cuda::sm80

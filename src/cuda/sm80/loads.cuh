@@ -20,70 +20,70 @@ constexpr unsigned kRowChunks = kDepth / kChunk;  // 8: one swizzle span
 // How an operand can be read.
 enum class Access : int { vectors_along_k, vectors_along_n, elements };
 
-// A thread's part of copying kRows rows of a [rows, k] operand, stage by stage: chunks `step` apart in memory, the
+// A stage is copied in parts between the products of another, or the copies would hold those up.
+constexpr int kCopyParts = kDepth / 16 - 1;
+
+// A thread's share of copying kRows rows of a [rows, k] operand, stage by stage: chunks `step` apart in memory, the
 // same distance apart in shared memory, all in one swizzle phase. The position that runs with the chunks (the row, or
 // k along n) is compared with a limit.
-template <class T, unsigned kRows, unsigned kThreads>
+template <class T, unsigned kRows, unsigned kThreads, bool kAlongN>
 struct VectorLoader {
   static constexpr unsigned kCopies = kRows * kRowChunks / kThreads;
-  static constexpr unsigned kStepK = kThreads / kRowChunks;        // rows between a thread's chunks, along k
-  static constexpr unsigned kStepN = kThreads / (kRows / kChunk);  // k between them, along n
+  static constexpr unsigned kRun = kAlongN ? kRows / kChunk : kRowChunks;  // chunks that follow each other in memory
+  static constexpr unsigned kStep = kThreads / kRun;                       // positions between a thread's chunks
   static_assert(kCopies * kThreads == kRows * kRowChunks, "every thread copies the same number of chunks");
-  static_assert(kStepK % 8 == 0 && (kStepN % 8 == 0 || kRows * kRowChunks < kThreads), "one swizzle phase");
+  static_assert(kStep % 8 == 0 || kCopies == 1, "one swizzle phase");
 
   const T* from;
   std::int64_t step;     // elements between chunks
   std::int64_t advance;  // elements between stages
   std::uint32_t to;      // offset in the stage
-  std::uint32_t to_step;
-  int position, position_step;
-  int limit;     // positions below it are inside
-  int k, k_end;  // of the chunk, along k; advances with the stages
-  bool along_n;
+  int position;          // of the first chunk
+  int limit;             // positions below it are inside
+  int k, k_end;          // of the chunk, along k; advances with the stages
 
   // rows_left: rows of the operand from `data` on.
   __device__ __forceinline__ VectorLoader(const T* data, std::int64_t row_stride, std::int64_t col_stride,
-                                          int rows_left, int k_begin, int k_stop, bool n_runs)
-      : k_end(k_stop), along_n(n_runs) {
-    if (along_n) {
-      constexpr unsigned kChunks = kRows / kChunk;
-      const unsigned first = threadIdx.x / kChunks;
-      const unsigned chunk = threadIdx.x % kChunks;
+                                          int rows_left, int k_begin, int k_stop)
+      : k_end(k_stop) {
+    const unsigned first = threadIdx.x / kRun, chunk = threadIdx.x % kRun;
+    if constexpr (kAlongN) {
       from = data + (k_begin + static_cast<int>(first)) * col_stride + chunk * kChunk;
-      step = kStepN * col_stride;
+      step = kStep * col_stride;
       advance = kDepth * col_stride;
       to = first * kRows * 2 + chunk / 8 * 128 + ((chunk % 8 ^ first % 8) << 4);
-      to_step = kStepN * kRows * 2;
       position = k_begin + static_cast<int>(first);
-      position_step = kStepN;
       limit = static_cast<int>(chunk * kChunk) < rows_left ? k_end : 0;
       k = 0;
     } else {
-      const unsigned first = threadIdx.x / kRowChunks;
-      const unsigned chunk = threadIdx.x % kRowChunks;
       from = data + static_cast<int>(first) * row_stride + k_begin + chunk * kChunk;
-      step = kStepK * row_stride;
+      step = kStep * row_stride;
       advance = kDepth;
       to = first * kRowBytes + ((chunk ^ first % 8) << 4);
-      to_step = kStepK * kRowBytes;
       position = static_cast<int>(first);
-      position_step = kStepK;
       limit = rows_left;
       k = k_begin + static_cast<int>(chunk * kChunk);
     }
   }
 
-  // The next stage into shared memory at `stage`.
-  __device__ __forceinline__ void copy(std::uint32_t stage) {
+  // A part of the next stage into shared memory at `stage`; the last part is followed by the stage after it.
+  // kInside: no chunk of it is outside.
+  template <bool kInside>
+  __device__ __forceinline__ void copy(std::uint32_t stage, int part) {
+    constexpr std::uint32_t kToStep = kStep * (kAlongN ? kRows * 2 : kRowBytes);
     const int stop = k < k_end ? limit : 0;
-    const T* source = from;
 #pragma unroll
     for (unsigned i = 0; i < kCopies; ++i) {
-      ptx::cp_async_16(stage + to + i * to_step, source, position + static_cast<int>(i) * position_step < stop);
-      source += step;
+      if (static_cast<int>(i * kCopyParts / kCopies) != part) continue;
+      if constexpr (kInside) {
+        ptx::cp_async_16(stage + to + i * kToStep, from + i * step);
+      } else {
+        ptx::cp_async_16(stage + to + i * kToStep, from + i * step, position + static_cast<int>(i * kStep) < stop);
+      }
     }
+    if (part < kCopyParts - 1) return;
     from += advance;
-    if (along_n) {
+    if constexpr (kAlongN) {
       position += kDepth;
     } else {
       k += kDepth;
@@ -100,10 +100,12 @@ struct ElementLoader {
   int k, k_end;
 
   __device__ __forceinline__ ElementLoader(const T* first, std::int64_t rows_apart, std::int64_t cols_apart, int left,
-                                           int k_begin, int k_stop, bool)
+                                           int k_begin, int k_stop)
       : data(first), row_stride(rows_apart), col_stride(cols_apart), rows_left(left), k(k_begin), k_end(k_stop) {}
 
-  __device__ __forceinline__ void copy(std::uint32_t stage) {
+  template <bool>
+  __device__ __forceinline__ void copy(std::uint32_t stage, int part) {
+    if (part > 0) return;                           // these wait for memory anyway
     const bool along_k = col_stride <= row_stride;  // neighbouring threads read neighbouring addresses
     for (unsigned i = threadIdx.x; i < kRows * kRowChunks; i += kThreads) {
       const unsigned r = along_k ? i / kRowChunks : i % kRows;

@@ -22,12 +22,12 @@ struct TileShape {
   int warps_m;
   int warps_n;
   int blocks_per_sm;  // that the register budget is cut for
-  int most_stages;    // of shared memory that are worth having
+  int stages;         // of shared memory that are worth having, at least 3
   constexpr int threads() const { return 32 * warps_m * warps_n; }
 };
 inline constexpr int kDepth = 64;  // k of a stage; 128 bytes of 16-bit elements, the span of the swizzle
 inline constexpr TileShape kTiles[kTileCount] = {
-    {16, 128, 1, 4, 3, 4}, {64, 128, 2, 2, 2, 4}, {128, 128, 2, 2, 2, 4}, {128, 256, 2, 4, 1, 4}};
+    {16, 128, 1, 4, 3, 4}, {64, 128, 2, 2, 2, 4}, {128, 128, 2, 2, 2, 3}, {128, 256, 2, 4, 1, 4}};
 
 constexpr std::size_t stage_bytes(const TileShape& tile) {
   return static_cast<std::size_t>(tile.m + tile.weight_rows) * kDepth * 2;
@@ -38,8 +38,7 @@ constexpr int stages(const TileShape& tile, std::size_t shared_per_sm, std::size
   const std::size_t share = shared_per_sm / static_cast<std::size_t>(tile.blocks_per_sm) - kReserved;
   std::size_t count = (share < shared_per_block ? share : shared_per_block) / stage_bytes(tile);
   if (count < 2) count = shared_per_block / stage_bytes(tile);
-  return static_cast<int>(
-      count < static_cast<std::size_t>(tile.most_stages) ? count : static_cast<std::size_t>(tile.most_stages));
+  return count < static_cast<std::size_t>(tile.stages) ? static_cast<int>(count) : tile.stages;
 }
 
 // How to compute one product.

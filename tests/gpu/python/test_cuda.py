@@ -200,6 +200,24 @@ def test_profile(monkeypatch, tmp_path):
     assert (tmp_path / "fused.trace.json").exists()
 
 
+@pytest.mark.parametrize(
+    "spec, tokens", [("swiglu:1024x4096,bf16", 256), ("swiglu:4096x14336,bf16", 256), ("gelu:2048x8192,fp32", 4096)]
+)
+def test_explain_says_what_runs(spec, tokens):
+    explanation = fusedmlp.explain(spec, tokens, "cuda")
+    name, dims = spec.split(",")[0].split(":")
+    d_in, d_hidden = map(int, dims.split("x"))
+    dtype = torch.bfloat16 if spec.endswith("bf16") else torch.float32
+    t = tensors(tokens, d_in, d_hidden, dtype, gated=name == "swiglu", bias=False)
+    activation = "silu" if name == "swiglu" else "gelu"
+    fusedmlp.ops.mlp(**t, activation=activation)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        fusedmlp.ops.mlp(**t, activation=activation)
+        torch.cuda.synchronize()
+    own = ["fusedmlp" in event.key for event in profiler.key_averages() if "Synchronize" not in event.key]
+    assert own and all(own) == any(own) == explanation["pays"], (explanation["pays"], str(explanation))
+
+
 def test_formulas_are_what_runs_unfused(monkeypatch):
     monkeypatch.delenv("FUSEDMLP_KERNEL", raising=False)
     t = tensors(4096, 1024, 4096, torch.bfloat16, bias=False)
