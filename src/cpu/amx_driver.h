@@ -119,8 +119,7 @@ inline constexpr double kAmxEfficiency = 0.62;
 inline constexpr double kDotEfficiency = 0.92;
 
 // Each of `threads` threads computes `rows` rows of the MLP, or that share of the columns of more rows. All of them
-// together read the weights `reads` times, in `regions` parallel regions.
-core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads,
-                                int regions);
+// together read the weights `reads` times, in one parallel region.
+core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads);
 
 }  // namespace fusedmlp::cpu
