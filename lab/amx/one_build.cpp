@@ -1,8 +1,8 @@
 // A build of the library as a plug-in of two_builds.cpp: an MLP with its plan, run on two threads, and its weights'
 // bytes read alone.
 //   printf '{ global: lab_*; local: *; };' >lab.map
-//   g++ -std=c++20 -O2 -fPIC -shared -Isrc -Iinclude lab/amx/one_build.cpp BUILD/src/libfusedmlp_static.a -lz -o old.so
-//     -pthread -Wl,--version-script=lab.map -Wl,-Bsymbolic
+//   g++ -std=c++20 -O2 -fPIC -shared -Isrc -Iinclude lab/amx/one_build.cpp BUILD/src/libfusedmlp_static.a -lz
+//     -pthread -Wl,--version-script=lab.map -Wl,-Bsymbolic -o old.so
 #include <cmath>
 #include <cstring>
 #include <memory>

@@ -162,7 +162,7 @@ std::string unsupported(const core::Query& query) {
 
 core::Prediction predict(const core::Query& query, double efficiency) {
   const int threads = core::usable_threads(query.device, query.threads);
-  return amx_prediction(query, efficiency, threads, static_cast<double>(query.tokens) / threads, 1);
+  return amx_prediction(query, efficiency, threads, static_cast<double>(query.tokens) / threads, 1, 2);
 }
 
 }  // namespace

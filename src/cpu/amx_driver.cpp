@@ -27,11 +27,11 @@ AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0
 }
 
 // The direction of k in a slice's first pair of rows: the other one than in the last pair of the slice before, so
-// that with one pair of rows what L1 holds is used first. Of the slice alone: not of the chunk that it is computed
-// in.
+// that with one pair of rows what L1 holds is used first; one tile's weights are one stream. Of the slice alone, not
+// of the chunk that it is computed in.
 bool starts_backward(std::int64_t panel, std::int64_t k0, std::int64_t slice_k, std::int64_t k,
                      const AmxStrip& rows) {
-  return (panel * ceil_div(k, slice_k) + k0 / slice_k) * rows.pairs() % 2 != 0;
+  return rows.rows > kTileHeight && (panel * ceil_div(k, slice_k) + k0 / slice_k) * rows.pairs() % 2 != 0;
 }
 
 const std::byte* address(const PanelSource& source, std::int64_t panel, std::int64_t k) {
@@ -159,7 +159,8 @@ std::string unsupported_dot(const core::Query& query) {
   return {};
 }
 
-core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads) {
+core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads,
+                                int joins) {
   const double per_row = flops(query.spec, 1);
   const double rate = query.device.tile_flops_per_core[static_cast<int>(query.spec.dtype)];
   // Panels made on the fly are made by vector code.
@@ -169,7 +170,7 @@ core::Prediction amx_prediction(const core::Query& query, double efficiency, int
                          reads / threads * unpacked;
   const double streamed = core::weight_bytes(query.spec);
   const double memory = reads * streamed / core::read_bandwidth(query.device, streamed, threads);
-  const double overhead = threads > 1 ? query.device.launch_seconds : 0.0;
+  const double overhead = threads > 1 ? joins * query.device.launch_seconds : 0.0;
   return core::combine(compute, memory, overhead, Basis::modelled);
 }
 

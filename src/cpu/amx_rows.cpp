@@ -93,7 +93,7 @@ core::Prediction predict(const core::Query& query, double efficiency) {
   // The slowest thread's share of the rows decides.
   const double rounds = static_cast<double>(ceil_div(blocks.count(), threads));
   const double rows = std::min(rounds * static_cast<double>(blocks.largest()), static_cast<double>(query.tokens));
-  core::Prediction prediction = amx_prediction(query, efficiency, threads, rows, rounds * threads);
+  core::Prediction prediction = amx_prediction(query, efficiency, threads, rows, rounds * threads, 1);
   // What is read again hardly hides behind the products: 256 tokens took 7 to 14 % longer than by columns (GeGLU
   // 768x3072, SwiGLU 2048x5632).
   const double weights = core::weight_bytes(query.spec);

@@ -3,8 +3,8 @@
 namespace fusedmlp::cpu {
 namespace {
 
-// How far before its use one row's weights are drawn into L1: 2 to 8 KiB are equal (Xeon, L3).
-constexpr std::int64_t kRowAheadBytes = 4096;
+// How far before their use the weights of few rows are drawn into L1: 2 to 8 KiB are equal (Xeon, L3).
+constexpr std::int64_t kAheadBytes = 4096;
 
 }  // namespace
 
@@ -35,7 +35,7 @@ void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source
     if (source.packed()) {
       ahead = end < k1 ? source.address(panel, end) : source.address(panel + 1, k0);
       ahead_step = row_bytes / tiles.count;
-      if (tiles.rows() == 1) ahead = static_cast<const std::byte*>(weights) + kRowAheadBytes;
+      if (tiles.size(0) < isa.tile_rows / 2) ahead = static_cast<const std::byte*>(weights) + kAheadBytes;
     }
     float* tile = c;
     for (int t = 0; t < tiles.count; ++t) {

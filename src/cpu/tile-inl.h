@@ -131,8 +131,7 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
         }
       }
       b.advance();
-      if constexpr (kRows == 1) {
-        // A row waits for nothing but its weights: into L1, every line.
+      if constexpr (kRows < kTileRows / 2) {
         for (int line = 0; line < kStepBytes; line += 64) __builtin_prefetch(ahead + line, 0, 3);
       } else {
         __builtin_prefetch(ahead, 0, 2);
