@@ -51,6 +51,7 @@ TEST(Chunks, EveryUnitIsTakenOnceByThreads) {
     Handed handed(Split(kUnits, 3), chunk);
     std::vector<std::vector<Range>> taken(4);
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         for (Range r = handed.chunks.take(t); r.size() > 0; r = handed.chunks.take(t))
@@ -87,6 +88,7 @@ TEST(Chunks, StagesWaitForAllThatWasTaken) {
         });
       };
       std::vector<std::thread> others;
+      others.reserve(static_cast<std::size_t>(threads));
       for (int t = 1; t < threads; ++t) others.emplace_back(task, t);
       task(0);
       for (std::thread& thread : others) thread.join();
