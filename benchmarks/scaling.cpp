@@ -23,7 +23,7 @@ constexpr double kL3 = 24.6e9;         // likewise
 constexpr double kL2Bytes = 2 << 20;   // a core
 constexpr double kWarmShare = 0.6;     // of L2 that weights may fill from one call to the next
 constexpr double kRegion = 3e-6;       // seconds of one parallel region on two cores
-constexpr double kHandOver = 0.1e-6;   // seconds for a cache line to change hands (assumed): one a task and region
+constexpr double kHandOver = 0.1e-6;   // seconds for a cache line to change hands (assumed)
 constexpr double kTile = 16;           // rows of a tile, computed whether there or not
 constexpr std::int64_t kRows = 32;     // rows that go together: two tiles
 constexpr std::int64_t kColumns = 32;  // columns of a panel
@@ -37,9 +37,11 @@ struct Time {
   double total() const { return std::max(compute, traffic) + joins; }
 };
 
-double joins(int regions, int tasks) { return regions * (kRegion + 2 * kHandOver * tasks); }
+// A region, whose tasks are handed out and collected by a counter each; and waits for all within it, for which every
+// task adds to a counter and reads it.
+double joins(int waits, int tasks) { return kRegion + 2 * kHandOver * tasks * (1 + waits); }
 
-// Rows in `row_parts`, columns of either product in threads / row_parts parts; one join between the products. With
+// Rows in `row_parts`, columns of either product in threads / row_parts parts; one wait between the products. With
 // one row part this is the columns driver.
 Time grid(const MlpSpec& spec, std::int64_t tokens, int row_parts) {
   const Split rows(ceil_div(tokens, kRows), row_parts);
@@ -57,7 +59,7 @@ Time grid(const MlpSpec& spec, std::int64_t tokens, int row_parts) {
   time.compute = 2 * padded * (h * in + d * middle) / (kPeak * kKernel);
   // x, and the hidden that other cores wrote, come through L3; y is written once.
   time.traffic = weights / (warm ? kL2 : kL3) + m * (in + middle + d) * kElement / kL3;
-  time.joins = joins(2, kThreads);
+  time.joins = joins(1, kThreads);
   time.busy = static_cast<int>(rows.parts() * std::min(hidden.parts(), down.parts()));
   time.balance = static_cast<double>(ceil_div(spec.d_out, kColumns)) /
                  static_cast<double>(down.largest() * column_tasks) * static_cast<double>(ceil_div(tokens, kRows)) /
@@ -75,7 +77,7 @@ Time rows(const MlpSpec& spec, std::int64_t tokens) {
   Time time;
   time.compute = most * flops(spec, 1) / (kPeak * kKernel);
   time.traffic = turns * core::weight_bytes(spec) / kL3;
-  time.joins = joins(1, blocks.tasks);
+  time.joins = joins(0, blocks.tasks);
   time.busy = blocks.tasks;
   time.balance = static_cast<double>(tokens) / most / kThreads;
   time.from = "L3";

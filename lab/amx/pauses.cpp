@@ -3,26 +3,13 @@
 // the clock is what changed.
 //   g++ -std=c++20 -O2 -march=sapphirerapids -Isrc -static -pthread lab/amx/pauses.cpp -o pauses
 //   taskset -c 0,1 ./pauses
-#include <immintrin.h>
-#include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cstdint>
-#include <cstdio>
-#include <functional>
-#include <thread>
-#include <vector>
+#include "two_threads.h"
 
 #include "cpu/amx_tiles.h"
 
 namespace {
 
 using Tiles = fusedmlp::cpu::AmxTiles;
-using Clock = std::chrono::steady_clock;
 
 constexpr int kSteps = 4;  // 8 KiB of each operand
 constexpr int kRepeats = 1000;
@@ -80,21 +67,14 @@ void block(const std::byte* a, const std::byte* b) {
   }
 }
 
-struct Variant {
-  const char* name;
-  std::function<void(int)> run;
-  double flops = 0;  // of a thread
-  std::vector<double> seconds = {};
-};
-
 template <Order kOrder, int kAfterLoad, int kAfter>
-Variant products(const char* name) {
+lab::Variant products(const char* name) {
   return {name,
           [](int thread) {
             for (int i = 0; i < kRepeats; ++i)
               block<kOrder, kAfterLoad, kAfter>(operands[thread][0], operands[thread][1]);
           },
-          kOrder == Order::no_products ? 0 : kRepeats * kSteps * kStepFlops};
+          0, kOrder == Order::no_products ? 0 : kRepeats * kSteps * kStepFlops};
 }
 
 void chain_of_multiplications(int) {
@@ -102,49 +82,12 @@ void chain_of_multiplications(int) {
   for (int i = 0; i < 40000; ++i) asm volatile("imul %0, %0" : "+r"(x));
 }
 
-class Barrier {
- public:
-  void wait() {
-    const int phase = phase_.load();
-    if (arrived_.fetch_add(1) == 1) {
-      arrived_ = 0;
-      ++phase_;
-    }
-    while (phase_.load() == phase) _mm_pause();
-  }
-
- private:
-  std::atomic<int> arrived_{0}, phase_{0};
-};
-
-void pin(int nth) {
-  cpu_set_t all, one;
-  CPU_ZERO(&all);
-  sched_getaffinity(0, sizeof all, &all);
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &all) || nth-- > 0) continue;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    sched_setaffinity(0, sizeof one, &one);
-    return;
-  }
-}
-
 }  // namespace
 
 int main() {
-  if (syscall(SYS_arch_prctl, 0x1023, 18) != 0) return 1;
-  std::uint32_t random = 1;
-  for (auto& thread : operands) {
-    for (auto& operand : thread) {
-      auto* values = reinterpret_cast<std::uint16_t*>(operand);
-      for (std::size_t i = 0; i < sizeof operand / 2; ++i) {
-        random = random * 1664525u + 1013904223u;
-        values[i] = static_cast<std::uint16_t>((random >> 16 & 0x80ff) | (0x3e00 + (random >> 8 & 0x1ff)));
-      }
-    }
-  }
-  std::vector<Variant> variants = {
+  if (!lab::allow_amx()) return 1;
+  lab::fill(&operands[0][0][0], sizeof operands);
+  std::vector<lab::Variant> variants = {
       {"chain of multiplications", &chain_of_multiplications},
       products<Order::no_loads, 0, 0>("products alone, four sums"),
       products<Order::no_loads, 0, 16>("products alone, 16 nops"),
@@ -161,31 +104,7 @@ int main() {
       products<Order::ring, 16, 16>("ring, 16 nops, after loads too"),
       products<Order::ring, 32, 32>("ring, 32 nops, after loads too"),
   };
-  Barrier barrier;
-  const auto work = [&](int thread) {
-    pin(thread);
-    Tiles::configure(16);
-    for (int round = 0; round < 300; ++round) {
-      for (Variant& v : variants) {
-        barrier.wait();
-        const auto start = Clock::now();
-        v.run(thread);
-        barrier.wait();
-        if (thread == 0) v.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-      }
-    }
-    Tiles::release();
-  };
-  std::thread other(work, 1);
-  std::thread first(work, 0);
-  first.join();
-  other.join();
-  std::printf("%-46s %9s %9s %12s\n", "", "best us", "median us", "TFLOP/s, two");
-  for (Variant& v : variants) {
-    std::sort(v.seconds.begin(), v.seconds.end());
-    const double median = v.seconds[v.seconds.size() / 2];
-    std::printf("%-46s %9.1f %9.1f %12.2f\n", v.name, v.seconds.front() * 1e6, median * 1e6,
-                2 * v.flops / median * 1e-12);
-  }
+  lab::run_in_turn(variants, 300, 60, [] { Tiles::configure(16); });
+  lab::report(variants);
   return 0;
 }

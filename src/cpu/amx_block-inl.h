@@ -128,6 +128,7 @@ struct DownRow {
 struct Ahead {
   const std::byte* at;
   std::int64_t bytes;
+  bool near;  // rather the slice's own weights into L1, some steps before their use
 };
 
 // c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `row_work` between.
@@ -138,6 +139,7 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
   constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
   // c has left L1 since the last block: in the last steps its lines are drawn in, a quarter at each.
   constexpr std::int64_t kLastSteps = 4;
+  constexpr std::int64_t kNearSteps = 4;
   constexpr std::int64_t kQuarter = kBlockFloats * static_cast<std::int64_t>(sizeof(float)) / kLastSteps;
   Tiles::template zero<0>();
   Tiles::template zero<1>();
@@ -146,6 +148,7 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     Tiles::template zero<3>();
   }
   const std::int64_t last = slice.steps - 1;
+  if (ahead.near) ahead.bytes = 0;
   const std::int64_t first_part = ahead.bytes / kLineBytes / 2 * kLineBytes;
   const auto draw_in = [](const std::byte* at, std::int64_t bytes) {
     for (std::int64_t i = 0; i < bytes; i += kLineBytes) Tiles::prefetch(at + i);
@@ -154,6 +157,10 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     const std::int64_t k = backward ? last - s : s;
     const std::byte* b = k == last ? slice.last : slice.weights + k * kStepBytes;
     const std::byte* rows = a + k * kRowTiles * kTileBytes;
+    if (ahead.near) {
+      const std::byte* soon = b + kNearSteps * kStepBytes;
+      for (std::int64_t i = 0; i < kStepBytes; i += kLineBytes) Tiles::prefetch_near(soon + i);
+    }
     // Each product shares an operand with the one before, and each load and product is followed by a pause.
     Tiles::template load_once<4>(rows, kRowStride);
     Tiles::template load<6>(b, kPanelStride);
@@ -198,7 +205,8 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
 template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
-  Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes};
+  Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes,
+              pass.rows.rows <= kTileHeight};
   const Row row;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);

@@ -1,6 +1,6 @@
-// cpu.amx_columns: few tokens. All rows go together as tiles; the threads divide the hidden's columns, then, after
-// one join, the output's. Every weight is read once; nothing is summed across threads, so the bits do not depend on
-// their number.
+// cpu.amx_columns: few tokens. All rows go together as tiles; the threads divide the hidden's columns, then, when all
+// of it is there, the output's, in one parallel region. Every weight is read once; nothing is summed across threads,
+// so the bits do not depend on their number.
 #include "core/cost_model.h"
 #include "core/format.h"
 #include "cpu/amx_driver.h"
@@ -15,9 +15,6 @@ namespace {
 // ms by columns and 10.3 ms by rows.
 constexpr std::int64_t kMostTokens = 256;
 
-// Rows that are turned into tiles by the caller alone: below about this much, waking a thread costs more.
-constexpr std::int64_t kPackAloneBytes = 128 << 10;
-
 // What is done of it: slices are worth their sums only when more than two pairs of rows share one.
 AmxBlocking blocking_of(const AmxBlocking& most, std::int64_t tokens, const MlpSpec& spec) {
   const std::int64_t x = ceil_div(spec.d_in, kTileK) * kTileK;
@@ -27,16 +24,19 @@ AmxBlocking blocking_of(const AmxBlocking& most, std::int64_t tokens, const MlpS
   return {tokens, hidden, std::min(most.down_k, hidden), std::min(most.up_k, x)};
 }
 
-// Chunks of the hidden's columns: small enough that the last ones end together.
-std::int64_t hidden_chunk(const Split& parts) {
+// Tiles of a chunk of the hidden's columns: small enough that the last ones end together.
+std::int64_t hidden_chunk_tiles(const Split& parts) {
   constexpr std::int64_t kChunks = 16;
   return parts.parts() == 1 ? parts.largest() : ceil_div(parts.largest(), kChunks);
 }
 
-// Chunks of down panels: each reads all of the hidden, `pairs` of rows, which shall be half as much as its weights.
-std::int64_t down_chunk(const Split& parts, std::int64_t pairs) {
-  constexpr std::int64_t kChunks = 8;
-  return parts.parts() == 1 ? parts.largest() : std::max(ceil_div(parts.largest(), kChunks), 2 * pairs);
+// Down panels of a chunk: each chunk reads all of the hidden, `pairs` of rows, which shall be half as much as its
+// weights; but two chunks a part at least, for the faster thread to take one of the other's.
+std::int64_t down_chunk_panels(const Split& parts, std::int64_t pairs) {
+  constexpr std::int64_t kMostChunks = 8, kFewestChunks = 2;
+  const std::int64_t part = parts.largest();
+  if (parts.parts() == 1) return part;
+  return std::min(std::max(ceil_div(part, kMostChunks), 2 * pairs), ceil_div(part, kFewestChunks));
 }
 
 struct Layout {
@@ -48,8 +48,9 @@ struct Layout {
         blocking(blocking_of(most, query.tokens, query.spec)),
         hidden_parts(hidden.k_tiles, query.threads),
         down_parts(down_split(shape, DType::bf16, query.threads)),
-        hidden_chunks(scratch, hidden_parts, hidden_chunk(hidden_parts)),
-        down_chunks(scratch, down_parts, down_chunk(down_parts, hidden.pairs())) {}
+        x_chunks(scratch, Split(ceil_div(query.tokens, kTileHeight), query.threads), 1),
+        hidden_chunks(scratch, hidden_parts, hidden_chunk_tiles(hidden_parts)),
+        down_chunks(scratch, down_parts, down_chunk_panels(down_parts, hidden.pairs())) {}
 
   AmxStrip x;
   AmxStrip hidden;
@@ -57,6 +58,7 @@ struct Layout {
   AmxBlocking blocking;
   Split hidden_parts;  // tiles of the hidden, whole ones, so that no two threads write to one cache line
   Split down_parts;    // panels
+  Chunks x_chunks;     // row tiles to make
   Chunks hidden_chunks;
   Chunks down_chunks;
 };
@@ -82,7 +84,6 @@ struct Shared {
   const RunArgs& args;
   const core::Query& query;
   const Layout& layout;
-  int tasks;
   std::byte* scratch;
   std::size_t scratch_step;
 
@@ -92,62 +93,52 @@ struct Shared {
   }
 };
 
-void pack_rows(const Shared& s, int index, int tasks) {
-  const Range tiles = Split(ceil_div(s.args.tokens, kTileHeight), tasks)[index];
-  pack_strip(static_cast<const std::byte*>(s.args.x), s.args.ldx * 2, s.job.spec.d_in, s.layout.x, tiles.begin,
-             tiles.end);
-}
-
-void pack_task(void* context, int index) {
-  const Shared& s = *static_cast<const Shared*>(context);
-  pack_rows(s, index, s.tasks);
-}
-
-void hidden_task(void* context, int index) {
-  const Shared& s = *static_cast<const Shared*>(context);
-  const TaskScratch task = s.of(index);
-  const AmxTileScope tiles(s.job.kernels, s.args.tokens);
+void hidden_chunk(const Shared& s, int index, Range chunk, const TaskScratch& task) {
   const std::int64_t per_tile = kTileK / s.job.shape.columns_per_hidden_panel;
-  for (;;) {
-    const Range chunk = s.layout.hidden_chunks.take(index);
-    if (chunk.size() == 0) return;
-    const std::int64_t end = std::min(chunk.end * per_tile, s.job.shape.hidden_panels);
-    // Most likely what this thread takes next.
+  const std::int64_t end = std::min(chunk.end * per_tile, s.job.shape.hidden_panels);
+  // Most likely what this thread takes next.
+  const std::byte* ahead = nullptr;
+  if (s.job.down.packed()) {
+    ahead = chunk.end == s.layout.hidden_parts[index].end ? s.job.down.address(s.layout.down_parts[index].begin, 0)
+                                                          : s.job.hidden.address(end, 0);
+  }
+  hidden_panels(s.job, s.layout.x, chunk.begin * per_tile, end, s.layout.hidden,
+                {s.layout.blocking.up_k, 0, task.up_sums}, ahead, task.own);
+}
+
+void down_chunk(const Shared& s, Range panels, const TaskScratch& task) {
+  // A piece of the hidden stays in L2 while all panels are multiplied with it.
+  for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.blocking.hidden) {
+    const std::int64_t h1 = std::min(h0 + s.layout.blocking.hidden, s.job.spec.d_hidden);
+    const AmxDown down{h0,
+                       h1,
+                       s.layout.blocking.down_k,
+                       0,
+                       task.sums,
+                       task.sums_per_panel,
+                       static_cast<std::byte*>(s.args.y),
+                       s.args.ldy * 2};
     const std::byte* ahead = nullptr;
     if (s.job.down.packed()) {
-      ahead = chunk.end == s.layout.hidden_parts[index].end ? s.job.down.address(s.layout.down_parts[index].begin, 0)
-                                                            : s.job.hidden.address(end, 0);
+      ahead = h1 < s.job.spec.d_hidden ? s.job.down.address(panels.begin, h1) : s.job.down.address(panels.end, 0);
     }
-    hidden_panels(s.job, s.layout.x, chunk.begin * per_tile, end, s.layout.hidden,
-                  {s.layout.blocking.up_k, 0, task.up_sums}, ahead, task.own);
+    down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down, ahead, task.own);
   }
 }
 
-void down_task(void* context, int index) {
+void task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
-  const TaskScratch task = s.of(index);
+  const Layout& layout = s.layout;
+  layout.x_chunks.work(index, [&](Range tiles) {
+    pack_strip(static_cast<const std::byte*>(s.args.x), s.args.ldx * 2, s.job.spec.d_in, layout.x, tiles.begin,
+               tiles.end);
+  });
+  const TaskScratch own = s.of(index);
   const AmxTileScope tiles(s.job.kernels, s.args.tokens);
-  for (;;) {
-    const Range panels = s.layout.down_chunks.take(index);
-    if (panels.size() == 0) return;
-    // A piece of the hidden stays in L2 while all panels are multiplied with it.
-    for (std::int64_t h0 = 0; h0 < s.job.spec.d_hidden; h0 += s.layout.blocking.hidden) {
-      const std::int64_t h1 = std::min(h0 + s.layout.blocking.hidden, s.job.spec.d_hidden);
-      const AmxDown down{h0,
-                         h1,
-                         s.layout.blocking.down_k,
-                         0,
-                         task.sums,
-                         task.sums_per_panel,
-                         static_cast<std::byte*>(s.args.y),
-                         s.args.ldy * 2};
-      const std::byte* ahead = nullptr;
-      if (s.job.down.packed()) {
-        ahead = h1 < s.job.spec.d_hidden ? s.job.down.address(panels.begin, h1) : s.job.down.address(panels.end, 0);
-      }
-      down_panels(s.job, s.layout.hidden, panels.begin, panels.end, down, ahead, task.own);
-    }
-  }
+  layout.x_chunks.wait();
+  layout.hidden_chunks.work(index, [&](Range chunk) { hidden_chunk(s, index, chunk, own); });
+  layout.hidden_chunks.wait();
+  layout.down_chunks.work(index, [&](Range panels) { down_chunk(s, panels, own); });
 }
 
 AmxBlocking default_blocking(const core::Query& query) { return {kMostTokens, 768, 768, amx_up_k(query.spec)}; }
@@ -191,16 +182,8 @@ void run_amx_columns(const AmxKernels& kernels, const AmxBlocking& blocking, con
   job.set_biases(problem, layout.biases);
   Scratch measure(nullptr);
   TaskScratch(measure, query, layout);
-  Shared shared{job,           args,          query,
-                layout,        query.threads, static_cast<std::byte*>(args.workspace) + scratch.used(),
-                measure.used()};
-  if (args.tokens * problem.spec.d_in * 2 <= kPackAloneBytes) {
-    pack_rows(shared, 0, 1);
-  } else {
-    args.executor->parallel(shared.tasks, &pack_task, &shared);
-  }
-  args.executor->parallel(shared.tasks, &hidden_task, &shared);
-  args.executor->parallel(shared.tasks, &down_task, &shared);
+  Shared shared{job, args, query, layout, static_cast<std::byte*>(args.workspace) + scratch.used(), measure.used()};
+  args.executor->parallel(query.threads, &task, &shared);
 }
 
 const core::KernelEntry& amx_columns_kernel() {

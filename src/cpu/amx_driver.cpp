@@ -26,6 +26,14 @@ AmxSlice slice_of(const PanelSource& source, std::int64_t panel, std::int64_t k0
   return slice;
 }
 
+// The direction of k in a slice's first pair of rows: the other one than in the last pair of the slice before, so
+// that with one pair of rows what L1 holds is used first; one tile's weights are one stream. Of the slice alone, not
+// of the chunk that it is computed in.
+bool starts_backward(std::int64_t panel, std::int64_t k0, std::int64_t slice_k, std::int64_t k,
+                     const AmxStrip& rows) {
+  return rows.rows > kTileHeight && (panel * ceil_div(k, slice_k) + k0 / slice_k) * rows.pairs() % 2 != 0;
+}
+
 const std::byte* address(const PanelSource& source, std::int64_t panel, std::int64_t k) {
   return source.packed() ? source.address(panel, k) : nullptr;
 }
@@ -89,6 +97,7 @@ void hidden_panels(const AmxJob& job, const AmxStrip& x, std::int64_t begin, std
                               : p + 1 < end ? address(job.hidden, p + 1, 0)
                                             : ahead;
       const AmxSlice slice = slice_of(job.hidden, p, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
+      pass.backward = starts_backward(p, k0, up.up_k, d_in, x);
       const AmxSums sums{up.sums, k0 == 0, k1 == d_in};
       job.kernels.hidden(pass, k0 / kTileK, slice,
                          {sums, hidden, unit / kTileK, unit % kTileK != 0, job.hidden_bias + p * kPanelWidth});
@@ -120,6 +129,7 @@ void down_panels(const AmxJob& job, const AmxStrip& hidden, std::int64_t begin, 
                               : q + 1 < end ? address(job.down, q + 1, down.h0)
                                             : ahead;
       const AmxSlice slice = slice_of(job.down, q, k0, k1, next, (k1 - k0) * 2 * kPanelWidth, own);
+      pass.backward = starts_backward(q, k0, down.down_k, job.spec.d_hidden, hidden);
       AmxDownTarget target;
       target.sums = {down.sums ? down.sums + (q - begin) * sums_step : nullptr, k0 == 0, k1 == job.spec.d_hidden};
       target.y = down.y + column * 2;
@@ -150,7 +160,7 @@ std::string unsupported_dot(const core::Query& query) {
 }
 
 core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads,
-                                int regions) {
+                                int joins) {
   const double per_row = flops(query.spec, 1);
   const double rate = query.device.tile_flops_per_core[static_cast<int>(query.spec.dtype)];
   // Panels made on the fly are made by vector code.
@@ -160,7 +170,7 @@ core::Prediction amx_prediction(const core::Query& query, double efficiency, int
                          reads / threads * unpacked;
   const double streamed = core::weight_bytes(query.spec);
   const double memory = reads * streamed / core::read_bandwidth(query.device, streamed, threads);
-  const double overhead = threads > 1 ? regions * query.device.launch_seconds : 0.0;
+  const double overhead = threads > 1 ? joins * query.device.launch_seconds : 0.0;
   return core::combine(compute, memory, overhead, Basis::modelled);
 }
 

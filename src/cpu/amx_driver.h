@@ -119,8 +119,9 @@ inline constexpr double kAmxEfficiency = 0.62;
 inline constexpr double kDotEfficiency = 0.92;
 
 // Each of `threads` threads computes `rows` rows of the MLP, or that share of the columns of more rows. All of them
-// together read the weights `reads` times, in `regions` parallel regions.
+// together read the weights `reads` times and wait for each other `joins` times, at the end of a parallel region or
+// within it: 64x256 at 64 tokens took 12.2 us by columns, in one region, and 7.6 by rows.
 core::Prediction amx_prediction(const core::Query& query, double efficiency, int threads, double rows, double reads,
-                                int regions);
+                                int joins);
 
 }  // namespace fusedmlp::cpu

@@ -1,9 +1,10 @@
-// cpu.columns: few tokens. All rows go together; the threads divide the hidden's columns, then, after one join,
-// the output's. Every weight is read once, by one thread, as one stream; nothing is summed across threads, so
-// the bits do not depend on their number.
+// cpu.columns: few tokens. All rows go together; the threads divide the hidden's columns, then, when all of it is
+// there, the output's, in one parallel region. Every weight is read once, by one thread; nothing is summed across
+// threads, so the bits do not depend on their number.
 #include <cstring>
 
 #include "core/cost_model.h"
+#include "cpu/chunks.h"
 #include "cpu/drivers.h"
 #include "cpu/product.h"
 #include "cpu/scratch.h"
@@ -31,6 +32,13 @@ int task_count(const core::Query& query) {
   return one_core_seconds(query) < kWorthWaking * query.device.launch_seconds ? 1 : query.threads;
 }
 
+// Panels of a chunk: small enough that the last ones end together. Cuts keep to what shares a line of output.
+std::int64_t chunk_of(const Split& parts) {
+  constexpr std::int64_t kChunks = 16;
+  if (parts.parts() <= 1) return parts.largest();
+  return ceil_div(ceil_div(parts.largest(), kChunks), parts.group()) * parts.group();
+}
+
 // x is read in place when it is fp32 and one row tile covers all rows.
 bool copies_x(const MlpSpec& spec, std::int64_t tokens, int tile_rows) {
   return spec.dtype != DType::f32 || tokens > tile_rows;
@@ -38,7 +46,12 @@ bool copies_x(const MlpSpec& spec, std::int64_t tokens, int tile_rows) {
 
 struct Layout {
   Layout(Scratch& scratch, const core::Query& query, const IsaKernels& isa, const PackedShape& shape, int tasks)
-      : ldx(scratch_ld(query.spec.d_in)), ldh(scratch_ld(query.spec.d_hidden + shape.columns_per_hidden_panel)) {
+      : ldx(scratch_ld(query.spec.d_in)),
+        ldh(scratch_ld(query.spec.d_hidden + shape.columns_per_hidden_panel)),
+        hidden_parts(hidden_split(shape, tasks)),
+        down_parts(down_split(shape, query.spec.dtype, tasks)),
+        hidden_chunks(scratch, hidden_parts, chunk_of(hidden_parts)),
+        down_chunks(scratch, down_parts, chunk_of(down_parts)) {
     if (copies_x(query.spec, query.tokens, isa.tile_rows)) x = scratch.floats(query.tokens * ldx);
     hidden = scratch.floats(query.tokens * ldh);
     if (!query.packed) biases = scratch.floats(static_cast<std::int64_t>(Job::bias_floats(shape, isa.lanes)));
@@ -49,7 +62,11 @@ struct Layout {
   }
 
   std::int64_t ldx;
-  std::int64_t ldh;  // room for the last panel's columns beyond d_hidden, which are written and never read
+  std::int64_t ldh;    // room for the last panel's columns beyond d_hidden, which are written and never read
+  Split hidden_parts;  // panels
+  Split down_parts;
+  Chunks hidden_chunks;
+  Chunks down_chunks;
   std::int64_t tile_floats;
   std::size_t slice_step;
   float* x = nullptr;
@@ -78,8 +95,6 @@ struct Shared {
   RowTiles tiles;
   const float* x;
   std::int64_t ldx;
-  Split hidden_panels;
-  Split down_panels;
 };
 
 // The hidden of one row. Panels stand one below the other in `c` as rows of a panel do, so that one pass activates
@@ -98,18 +113,6 @@ void hidden_row(const Shared& s, Range panels, float* c, std::byte* slice) {
                     c + i * panel_floats, true, slice);
     }
     s.job.isa.hidden(s.job.spec, c, kNoBias, s.layout.hidden + p * width, width, static_cast<int>(count));
-  }
-}
-
-void hidden_task(void* context, int index) {
-  const Shared& s = *static_cast<const Shared*>(context);
-  const std::int64_t width = s.job.shape.columns_per_hidden_panel;
-  float* tile = s.layout.tiles + index * s.layout.tile_floats;
-  std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
-  const Range mine = s.hidden_panels[index];
-  if (s.args.tokens == 1) return hidden_row(s, mine, tile, slice);
-  for (std::int64_t p = mine.begin; p < mine.end; ++p) {
-    hidden_panel(s.job, p, s.x, s.ldx, s.tiles, s.layout.hidden + p * width, s.layout.ldh, tile, slice);
   }
 }
 
@@ -148,16 +151,34 @@ void run_resident_row(const Shared& s) {
   }
 }
 
-void down_task(void* context, int index) {
+// What other threads wrote: asked for at once, where the first panel's loads would wait for one line after another.
+void draw_in(const float* row, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i += 16) __builtin_prefetch(row + i, 0, 3);
+}
+
+void task(void* context, int index) {
   const Shared& s = *static_cast<const Shared*>(context);
+  const MlpSpec& spec = s.job.spec;
+  const bool one_row = s.args.tokens == 1;
+  const std::int64_t width = s.job.shape.columns_per_hidden_panel;
   float* tile = s.layout.tiles + index * s.layout.tile_floats;
   std::byte* slice = s.layout.slices + static_cast<std::size_t>(index) * s.layout.slice_step;
-  const Range mine = s.down_panels[index];
-  for (std::int64_t q = mine.begin; q < mine.end; ++q) {
-    panel_product(s.job.isa, s.job.spec.dtype, s.job.down, q, 0, s.job.spec.d_hidden, s.layout.hidden, s.layout.ldh,
-                  s.tiles, tile, false, slice);
-    store_panel(s.job, q, tile, s.tiles, s.args.y, s.args.ldy);
-  }
+  if (one_row) draw_in(s.x, spec.d_in);
+  s.layout.hidden_chunks.work(index, [&](Range panels) {
+    if (one_row) return hidden_row(s, panels, tile, slice);
+    for (std::int64_t p = panels.begin; p < panels.end; ++p) {
+      hidden_panel(s.job, p, s.x, s.ldx, s.tiles, s.layout.hidden + p * width, s.layout.ldh, tile, slice);
+    }
+  });
+  s.layout.hidden_chunks.wait();
+  if (one_row) draw_in(s.layout.hidden, spec.d_hidden);
+  s.layout.down_chunks.work(index, [&](Range panels) {
+    for (std::int64_t q = panels.begin; q < panels.end; ++q) {
+      panel_product(s.job.isa, spec.dtype, s.job.down, q, 0, spec.d_hidden, s.layout.hidden, s.layout.ldh, s.tiles,
+                    tile, false, slice);
+      store_panel(s.job, q, tile, s.tiles, s.args.y, s.args.ldy);
+    }
+  });
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
@@ -167,14 +188,8 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   Scratch scratch(args.workspace);
   const Layout layout(scratch, query, job.isa, job.shape, tasks);
   job.set_biases(problem, layout.biases);
-  Shared shared{job,
-                args,
-                layout,
-                RowTiles(args.tokens, job.isa.tile_rows),
-                static_cast<const float*>(args.x),
-                args.ldx,
-                hidden_split(job.shape, tasks),
-                down_split(job.shape, problem.spec.dtype, tasks)};
+  Shared shared{job,     args, layout, RowTiles(args.tokens, job.isa.tile_rows), static_cast<const float*>(args.x),
+                args.ldx};
   if (layout.x) {
     const std::int64_t step = args.ldx * static_cast<std::int64_t>(size_of(problem.spec.dtype));
     for (std::int64_t r = 0; r < args.tokens; ++r) {
@@ -188,8 +203,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
     run_resident_row(shared);
     return {};
   }
-  args.executor->parallel(static_cast<int>(shared.hidden_panels.parts()), &hidden_task, &shared);
-  args.executor->parallel(static_cast<int>(shared.down_panels.parts()), &down_task, &shared);
+  args.executor->parallel(tasks, &task, &shared);
   return {};
 }
 
@@ -219,6 +233,7 @@ core::Prediction predict(const core::Query& query) {
   const double hidden = tokens * static_cast<double>(query.spec.d_hidden) * sizeof(float);
   const double hidden_traffic = hidden <= 0.5 * static_cast<double>(query.device.l2_bytes) ? 0 : 2 * hidden / l3;
   const double memory = weights / core::read_bandwidth(query.device, weights, threads) + hidden_traffic;
+  // Starting and ending a region; waiting for the hidden within it takes about as long.
   return core::combine(compute, memory, tasks > 1 ? 2 * query.device.launch_seconds : 0.0, Basis::modelled);
 }
 

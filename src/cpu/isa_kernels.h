@@ -26,7 +26,8 @@ struct IsaKernels {
 
   // c[rows, 2 * lanes] = (accumulate ? c : 0) + a[rows, k] panel[k, 2 * lanes]. c is dense and 64-byte aligned.
   // On the way the `ahead_step * steps` bytes at `ahead` are drawn into L2, a little at each step (one k, two of
-  // bf16), so that the misses hide behind the arithmetic.
+  // bf16), so that the misses hide behind the arithmetic; into L1, and every line of them, when c has fewer rows than
+  // half of tile_rows, as only a tile that is all the rows has.
   using Tile = void (*)(const float* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
                         bool accumulate, const std::byte* ahead, std::int64_t ahead_step);
   Tile tile[kDTypeCount][kMaxTileRows];  // [storage][rows - 1]

@@ -32,6 +32,7 @@ class Split {
                    ? group
                    : 1) {}
 
+  std::int64_t units() const { return units_; }
   std::int64_t parts() const { return parts_; }
   std::int64_t group() const { return group_; }  // cuts fall on multiples of this many units
   // The units of a part; nothing for a part that does not exist.

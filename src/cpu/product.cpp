@@ -1,6 +1,12 @@
 #include "cpu/product.h"
 
 namespace fusedmlp::cpu {
+namespace {
+
+// How far before their use the weights of few rows are drawn into L1: 2 to 8 KiB are equal (Xeon, L3).
+constexpr std::int64_t kAheadBytes = 4096;
+
+}  // namespace
 
 void Job::set_biases(const core::Problem& problem, float* scratch) {
   if (problem.packed) {
@@ -29,6 +35,7 @@ void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source
     if (source.packed()) {
       ahead = end < k1 ? source.address(panel, end) : source.address(panel + 1, k0);
       ahead_step = row_bytes / tiles.count;
+      if (tiles.size(0) < isa.tile_rows / 2) ahead = static_cast<const std::byte*>(weights) + kAheadBytes;
     }
     float* tile = c;
     for (int t = 0; t < tiles.count; ++t) {

@@ -63,7 +63,7 @@ struct Job {
 
 // c (rows x 2 lanes, dense, tile after tile) = (accumulate ? c : 0) + a[rows, k0..k1) panel[k0..k1), with `a`
 // pointing at column k0. Slices of an unpacked panel are made in `slice`. While the rows of one packed slice are
-// computed the slice that follows is drawn into the L2 cache.
+// computed the slice that follows is drawn into the L2 cache, for few rows what they come to next into L1.
 void panel_product(const IsaKernels& isa, DType dtype, const PanelSource& source, std::int64_t panel, std::int64_t k0,
                    std::int64_t k1, const float* a, std::int64_t lda, const RowTiles& tiles, float* c,
                    bool accumulate, void* slice);

@@ -30,10 +30,11 @@ inline constexpr int kLanes = 8;
 using FloatTag = hn::CappedTag<float, kLanes>;
 using VF = hn::Vec<FloatTag>;
 
-// Panel readers: `fetch` reads what holds the next kPer k, `load(sub)` gives the two vectors of one of them as fp32,
-// `advance` moves on by kPer k.
+// Panel readers: `fetch` reads what holds the next kPer k, kBytes for every column, `load(sub)` gives the two vectors
+// of one of them as fp32, `advance` moves on by kPer k.
 struct PanelF32 {
   static constexpr int kPer = 1;
+  static constexpr int kBytes = 4;
   const float* p;
   explicit PanelF32(const void* panel) : p(static_cast<const float*>(panel)) {}
   template <int>
@@ -48,6 +49,7 @@ struct PanelF32 {
 
 struct PanelF16 {
   static constexpr int kPer = 1;
+  static constexpr int kBytes = 2;
   const hwy::float16_t* p;
   explicit PanelF16(const void* panel) : p(static_cast<const hwy::float16_t*>(panel)) {}
   template <int>
@@ -63,6 +65,7 @@ struct PanelF16 {
 
 struct PanelBF16 {
   static constexpr int kPer = 2;
+  static constexpr int kBytes = 4;
   using VU = hn::Vec<hn::RebindToUnsigned<FloatTag>>;
   const std::uint32_t* p;
   VU w0, w1;
@@ -100,6 +103,7 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
   constexpr int kSets = kRows == 1 ? 4 : kRows == 2 ? 2 : 1;
   constexpr int kUnits = kSets > Panel::kPer ? kSets / Panel::kPer : 1;
   constexpr int kStep = kUnits * Panel::kPer;
+  constexpr int kStepBytes = 2 * kLanes * Panel::kBytes;
   const FloatTag d;
   VF acc[kSets][kRows][2];
 #pragma GCC unroll 4
@@ -127,7 +131,11 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT a, std::int64_t lda, const void
         }
       }
       b.advance();
-      __builtin_prefetch(ahead, 0, 2);
+      if constexpr (kRows < kTileRows / 2) {
+        for (int line = 0; line < kStepBytes; line += 64) __builtin_prefetch(ahead + line, 0, 3);
+      } else {
+        __builtin_prefetch(ahead, 0, 2);
+      }
       ahead += ahead_step;
     }
   }

@@ -188,6 +188,32 @@ TEST_P(AmxDrivers, AreExactForAnyShapeBlockingAndNumberOfThreads) {
   }
 }
 
+// Sums of reals depend on their order, which is the same in whatever chunk a panel is computed: an odd number of
+// pairs of rows, whose directions of k alternate, in parts that begin at odd and even panels.
+TEST(AmxDriver, ColumnsHaveTheSameBitsOnAnyNumberOfThreads) {
+  if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "the model's vector code needs AVX2";
+  MlpSpec spec;
+  spec.dtype = DType::bf16;
+  spec.d_in = 160;
+  spec.d_hidden = 416;
+  spec.d_out = 352;
+  for (const bool gated : {false, true}) {
+    for (const std::int64_t tokens : {20, 70, 150}) {
+      spec.gated = gated;
+      Case problem(spec, tokens, 7);
+      std::mt19937 random(11);
+      for (auto* values : {&problem.x, &problem.gate, &problem.up, &problem.down}) {
+        for (std::uint16_t& v : *values) v = core::float_to_bf16(static_cast<float>(random() % 2000) / 1000 - 1);
+      }
+      const auto run = [&](int threads) {
+        return problem.run(Case::Driver::columns, {256, 128, 64, 96}, true, *make_thread_pool(threads));
+      };
+      const std::vector<std::uint16_t> want = run(1);
+      for (const int threads : {2, 3, 7}) EXPECT_EQ(run(threads), want) << tokens << ", threads " << threads;
+    }
+  }
+}
+
 // An infinite x makes NaN of the columns that are only padding; the hidden's own are sigmoid(inf) = 1.
 TEST(AmxDriver, PaddingDoesNotMeetAnInfiniteInput) {
   if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "the model's vector code needs AVX2";

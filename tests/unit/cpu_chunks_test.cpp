@@ -51,6 +51,7 @@ TEST(Chunks, EveryUnitIsTakenOnceByThreads) {
     Handed handed(Split(kUnits, 3), chunk);
     std::vector<std::vector<Range>> taken(4);
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         for (Range r = handed.chunks.take(t); r.size() > 0; r = handed.chunks.take(t))
@@ -65,6 +66,45 @@ TEST(Chunks, EveryUnitIsTakenOnceByThreads) {
       }
     }
     EXPECT_EQ(times, std::vector<int>(kUnits, 1)) << chunk;
+  }
+}
+
+// Two stages: what one thread wrote in the first is there for all in the second, whichever thread comes when.
+TEST(Chunks, StagesWaitForAllThatWasTaken) {
+  constexpr std::int64_t kUnits = 300;
+  for (const int threads : {1, 2, 4}) {
+    for (int round = 0; round < 50; ++round) {
+      Handed first(Split(kUnits, threads), 7), second(Split(kUnits, threads), 11);
+      std::vector<int> made(kUnits), seen(kUnits);
+      const auto task = [&](int index) {
+        first.chunks.work(index, [&](Range r) {
+          for (std::int64_t i = r.begin; i < r.end; ++i) made[static_cast<std::size_t>(i)] = 1;
+        });
+        first.chunks.wait();
+        second.chunks.work(index, [&](Range r) {
+          for (std::int64_t i = r.begin; i < r.end; ++i) {
+            seen[static_cast<std::size_t>(i)] += made[static_cast<std::size_t>(kUnits - 1 - i)];
+          }
+        });
+      };
+      std::vector<std::thread> others;
+      others.reserve(static_cast<std::size_t>(threads));
+      for (int t = 1; t < threads; ++t) others.emplace_back(task, t);
+      task(0);
+      for (std::thread& thread : others) thread.join();
+      ASSERT_EQ(seen, std::vector<int>(kUnits, 1)) << threads;
+    }
+  }
+}
+
+// On an executor that runs them so: the first does all of it, and none waits for one that has not begun.
+TEST(Chunks, TasksMayFollowOneAnother) {
+  Handed handed(Split(10, 3), 2);
+  std::int64_t units = 0;
+  for (int index = 0; index < 3; ++index) {
+    handed.chunks.work(index, [&](Range r) { units += r.size(); });
+    handed.chunks.wait();
+    EXPECT_EQ(units, 10) << index;
   }
 }
 
