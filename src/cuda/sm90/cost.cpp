@@ -10,17 +10,17 @@ namespace fusedmlp::cuda::sm90 {
 namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted on
-// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt: what is chosen is off by 3 % and loses 0.7 % in the
+// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt: what is chosen is off by 3 % and loses 0.5 % in the
 // mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got cheaper: off
 // by 10 %, losing 1.0 %).
 constexpr double kShare = 0.739;         // of the tensor cores' rate while a tile's products run
 constexpr double kShareWide = 0.765;     // of tiles of 128 x 192 and more
-constexpr double kShareOfThree = 0.75;   // where three warpgroups take turns
+constexpr double kShareGated = 0.75;     // of gated ones by turns
 constexpr double kShareSharing = 0.721;  // where two warpgroups share a tile
 constexpr double kLeastBlock = 324;      // a k block of a tile, however small
 constexpr double kLeastBlockSharing = 218;
 constexpr double kActivationClocks = 61.4;  // an element of a thread in the epilogue
-constexpr double kActivationClocksPlain = 48.7;
+constexpr double kActivationClocksPlain = 44;
 constexpr double kActivationClocksSharing = 54.9;
 constexpr double kTileClocks = 157;  // a tile's first and last steps
 constexpr double kTileClocksSharing = 832;
@@ -69,7 +69,7 @@ double launch_seconds(const Product& p, const DeviceInfo& device, double clocks,
 
 double share_of(const TileShape& tile) {
   if (tile.m * tile.weights >= 128 * 192) return kShareWide;
-  return !tile.turns ? kShareSharing : tile.consumers == 3 ? kShareOfThree : kShare;
+  return !tile.turns ? kShareSharing : tile.gated ? kShareGated : kShare;
 }
 
 double seconds(const Product& p, const TileShape& tile, bool overlaps, const DeviceInfo& device) {

@@ -28,7 +28,9 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-inline constexpr int kGroup = 8;  // row tiles that are walked together: what a wave reads of both operands fits L2
+// Row tiles of m rows that are walked together: what a wave reads of both operands fits L2, and what neighbouring SMs
+// read is the same.
+constexpr int group_of(int m) { return m == 64 ? 4 : 8; }
 
 // What follows from a row of the table.
 template <int kIndex>
@@ -395,7 +397,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
-  p.group = kGroup;
+  p.group = group_of(Tile::kM);
   p.wait_first = !call.weights_ready;
   p.draws = call.draws_weights;
   p.next = call.next;
