@@ -12,7 +12,7 @@ namespace {
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted on
 // an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt: what is chosen is off by 3 % and loses 0.5 % in the
 // mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got cheaper: off
-// by 10 %, losing 1.0 %).
+// by 10 %, losing 1.2 %).
 constexpr double kShare = 0.739;         // of the tensor cores' rate while a tile's products run
 constexpr double kShareWide = 0.765;     // of tiles of 128 x 192 and more
 constexpr double kShareGated = 0.75;     // of gated ones by turns
