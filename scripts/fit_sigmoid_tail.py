@@ -1,4 +1,4 @@
-"""Fits q(a) = log2 s(-a) of f(x) = x s(x), for src/cuda/narrow/activation.cpp: fit_sigmoid_tail.py
+"""Fits q(a) = log2 s(-a) of f(x) = x s(x), for activation.cpp of src/cuda/narrow and sm90: fit_sigmoid_tail.py
 
 Weighted least squares whose weights follow the largest errors (Lawson), so that max |error of s(-a)| / max(s(-a),
 FLOOR) becomes small on 0 <= a <= LIMIT; printed is the largest one on 0 <= a <= 60. The top coefficient must be

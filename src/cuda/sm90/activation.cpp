@@ -1,6 +1,7 @@
 #include "cuda/sm90/activation.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
 
 #include "core/activation.h"
@@ -17,10 +18,23 @@ constexpr double kGeluBf16[] = {1.5942490831820786, 0.07458616576279581, -0.0007
 constexpr double kGeluF16[] = {1.5953705379951595, 0.07332553396259554, -0.0003881738484142463,
                                -4.3840050746094264e-05, 1.5592195192539763e-06};
 
+// log2 Phi(-a) by scripts/fit_sigmoid_tail.py. Largest error of x Phi(x), relative to max(x Phi(x), 2^-14
+// |x|): 5.7e-5.
+constexpr double kGeluTail[] = {-1.0000828067054328,  -1.149709192917762,    -0.462945313287571,
+                                -0.04912661312974888, 0.0060975623765311335, -0.0003488924554524082};
+
 template <std::size_t kCount>
 void set(FastActivation& args, const double (&p)[kCount]) {
   args.shape = Shape::logistic;
   std::transform(std::begin(p), std::end(p), args.p, [](double c) { return static_cast<float>(kMinusLog2E * c); });
+}
+
+void set_normal(FastActivation& args) {
+  args.shape = Shape::normal;
+  double power = 1;  // of 2
+  for (std::size_t i = 0; i < std::size(kGeluTail); ++i, power *= 2) {
+    args.p[i] = static_cast<float>(power * kGeluTail[i] + (i == 0 ? 1.0 : 0.0));
+  }
 }
 
 }  // namespace
@@ -31,7 +45,15 @@ FastActivation fast_activation(const MlpSpec& spec) {
     case Activation::identity: args.shape = Shape::identity; break;
     case Activation::relu: args.shape = Shape::relu; break;
     case Activation::relu2: args.shape = Shape::relu2; break;
-    case Activation::gelu: spec.dtype == DType::f16 ? set(args, kGeluF16) : set(args, kGeluBf16); break;
+    case Activation::gelu:
+      if (!spec.gated) {
+        set_normal(args);
+      } else if (spec.dtype == DType::f16) {
+        set(args, kGeluF16);
+      } else {
+        set(args, kGeluBf16);
+      }
+      break;
     case Activation::gelu_tanh: set(args, {kGeluTanhSlope, kGeluTanhSlope * core::kGeluTanhCubic}); break;
     case Activation::quick_gelu: set(args, {core::kQuickGeluSlope}); break;
     case Activation::silu: set(args, {1.0}); break;

@@ -11,11 +11,21 @@ namespace fusedmlp::cuda::sm90 {
 // 1 / (1 + 2^z)
 __device__ inline float logistic2(float z) { return reciprocal_approximate(1.0f + exp2_approximate(z)); }
 
-// f(x), and for a gated MLP f(x) * up. Coefficients: how many of `p` are used.
+// Shape::normal of x = 2 h. The top coefficient is negative: no clamp.
+__device__ inline float normal_of_half(const FastActivation& f, float h) {
+  const float a = fabsf(h);
+  float q = f.p[5];
+#pragma unroll
+  for (int i = 4; i >= 0; --i) q = fmaf(q, a, f.p[i]);
+  return fmaf(a, 1.0f - exp2_approximate(q), h);
+}
+
+// f(x), and for a gated MLP f(x) * up. Coefficients: how many of `p` are used by Shape::logistic.
 template <Shape kShape, int kCoefficients>
 __device__ inline float activate(const FastActivation& f, float x) {
   if constexpr (kShape == Shape::relu) return x < 0.0f ? 0.0f : x;
   if constexpr (kShape == Shape::relu2) return x < 0.0f ? 0.0f : x * x;
+  if constexpr (kShape == Shape::normal) return normal_of_half(f, 0.5f * x);
   if constexpr (kShape == Shape::sigmoid) return logistic2(x * f.p[0]);
   if constexpr (kShape == Shape::logistic) {
     const float t = fminf(x * x, 36.0f);  // from |x| = 6 on Phi(-|x|) < 1e-9, and the fit no longer holds
@@ -37,7 +47,7 @@ __device__ inline float gated(const FastActivation& f, float gate, float up) {
   return activate<kShape, kCoefficients>(f, gate) * up;
 }
 
-// body(shape), a std::integral_constant: one branch for many elements. swiglu_oai is gated alone.
+// body(shape), a std::integral_constant: one branch for many elements. swiglu_oai is gated alone, normal never.
 template <bool kGated, class Body>
 __device__ __forceinline__ void with_shape(Shape shape, const Body& body) {
   switch (shape) {
@@ -46,6 +56,9 @@ __device__ __forceinline__ void with_shape(Shape shape, const Body& body) {
     case Shape::relu2: return body(std::integral_constant<Shape, Shape::relu2>());
     case Shape::sigmoid: return body(std::integral_constant<Shape, Shape::sigmoid>());
     case Shape::logistic: return body(std::integral_constant<Shape, Shape::logistic>());
+    case Shape::normal:
+      if constexpr (!kGated) return body(std::integral_constant<Shape, Shape::normal>());
+      break;
     case Shape::swiglu_oai:
       if constexpr (kGated) return body(std::integral_constant<Shape, Shape::swiglu_oai>());
   }

@@ -7,16 +7,21 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-// Every sigmoid-shaped activation is x sigmoid(x p(x^2)) with its own p, so that one piece of code serves them:
+// Every sigmoid-shaped activation is x sigmoid(x p(x^2)) with its own p, so that one piece of code serves them
+// (logistic):
 //   silu        p = 1
 //   quick_gelu  p = 1.702
 //   gelu_tanh   p = 2 sqrt(2/pi) (1 + 0.044715 x^2)
 //   gelu        p fitted to logit(Phi(x)) / x by scripts/fit_logit_normal.py
-enum class Shape : std::uint8_t { identity, relu, relu2, sigmoid, logistic, swiglu_oai };
+// Not gated, gelu takes half as many special-function instructions by (normal)
+//   x Phi(x) = h + |h| (1 - 2 Phi(-|x|)), h = x / 2, log2(2 Phi(-|x|)) fitted by scripts/fit_sigmoid_tail.py
+enum class Shape : std::uint8_t { identity, relu, relu2, sigmoid, logistic, normal, swiglu_oai };
 
 struct FastActivation {
   Shape shape = Shape::identity;
-  float p[5] = {};  // coefficients of p in powers of x^2, times -log2(e): sigmoid(z) = 1 / (1 + 2^(-z log2(e)))
+  // logistic: coefficients of p in powers of x^2, times -log2(e): sigmoid(z) = 1 / (1 + 2^(-z log2(e))).
+  // normal: of log2(2 Phi(-2 a)) in powers of a.
+  float p[6] = {};
   float limit = 0;  // swiglu_oai; its alpha is in p[0]
 };
 

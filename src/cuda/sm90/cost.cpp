@@ -9,31 +9,39 @@
 namespace fusedmlp::cuda::sm90 {
 namespace {
 
-// Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted to
-// every tile and split on 271 products on an H200 (tests/data/gpu/sm90_products.json, by lab/sm90/bench.py products):
-// the prediction of what is chosen is off by 7 % in the mean, and the choice by 1.1 % from the best.
-constexpr double kShare = 0.713;         // of the tensor cores' rate while a tile's products run
-constexpr double kShareSharing = 0.662;  // the same where two warpgroups share a tile
-constexpr double kLeastBlock = 308;      // a k block of a tile, however small
-constexpr double kLeastBlockSharing = 270;
-constexpr double kActivationClocks = 36.4;  // an element of a thread in the epilogue
-constexpr double kActivationClocksSharing = 32.5;
-constexpr double kTileClocks = 370;  // a tile's first and last steps
-constexpr double kTileClocksSharing = 556;
-constexpr double kExchangeClocks = 1817;  // of sums within a cluster, and a byte of a tile's sums
-constexpr double kExchangeClocksPerByte = 1 / 10.7;
-constexpr double kLoadBytesPerClock = 72;   // from L2 into one SM
-constexpr double kAllLoadsPerClock = 7300;  // and into all of them
-constexpr double kBandwidthExponent =
-    0.451;  // of the share of SMs at work, which bounds how much they read from memory
+// Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted on
+// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt: what is chosen is off by 3 % and loses 0.5 % in the
+// mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got cheaper: off
+// by 10 %, losing 1.2 %).
+constexpr double kShare = 0.739;         // of the tensor cores' rate while a tile's products run
+constexpr double kShareWide = 0.765;     // of tiles of 128 x 192 and more
+constexpr double kShareGated = 0.75;     // of gated ones by turns
+constexpr double kShareSharing = 0.721;  // where two warpgroups share a tile
+constexpr double kLeastBlock = 324;      // a k block of a tile, however small
+constexpr double kLeastBlockSharing = 218;
+constexpr double kActivationClocks = 61.4;  // an element of a thread in the epilogue
+constexpr double kActivationClocksPlain = 44;
+constexpr double kActivationClocksSharing = 54.9;
+constexpr double kTileClocks = 157;  // a tile's first and last steps
+constexpr double kTileClocksSharing = 832;
+constexpr double kExchangeClocks = 2546;  // of sums within a cluster, and a byte of a tile's sums
+constexpr double kExchangeClocksPerByte = 1 / 7.02;
+constexpr double kLoadBytesPerClock = 86.8;  // from L2 into one SM
+constexpr double kAllLoadsPerClock = 7524;   // and into all of them
+constexpr double kAllLoadsOfSplits = 6454;
+constexpr double kAllLoadsInOrder = 9082;  // where CTAs lie in the launch's order
+constexpr double kWaitSeconds = 1.12e-6;   // until such a launch begins
+// Of the share of SMs at work, which bounds how much they read from memory.
+constexpr double kBandwidthExponent = 0.04;
 // Share of the SMs that clusters of 2 or of 4 CTAs, one a SM, can fill at once (H200: 66 and 30 clusters).
 constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
 // 262144 tokens (tests/data/gpu/narrow_mlps.json).
-constexpr double kWriteCost = 1.8;
+constexpr double kWriteCost = 1.89;
+constexpr double kDrawn = 0.23;  // of a byte read, one of weights drawn into L2 before
 // A launch takes longer than the longer one of arithmetic and memory by what of the shorter one is not beside it: the
 // root of this degree of the sum of the powers.
-constexpr double kApart = 3;
+constexpr double kApart = 3.48;
 // A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
 // takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
 constexpr double kEmptyRow = 0.007;
@@ -41,33 +49,41 @@ constexpr double kEmptyRow = 0.007;
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
 // Of the products of `blocks` k blocks of a tile of m rows, `busy` SMs at work.
-double mainloop_clocks(double blocks, int m, int weights, double share, double least, double busy) {
+double mainloop_clocks(double blocks, int m, int weights, double share, double least, double busy,
+                       double all_loads = kAllLoadsPerClock) {
   const double multiply = m / 64.0 * weights / 2.0 * (kBlockK / 16.0) / share;  // multiply-adds of m64n8k16: 4 clocks
-  const double load = (m + weights) * kBlockK * 2.0 * std::max(1 / kLoadBytesPerClock, busy / kAllLoadsPerClock);
+  const double load = (m + weights) * kBlockK * 2.0 * std::max(1 / kLoadBytesPerClock, busy / all_loads);
   return blocks * std::max({multiply, load, least});
 }
 
 // Of a launch of so many clocks and empty rows.
 double launch_seconds(const Product& p, const DeviceInfo& device, double clocks, double busy, double empty) {
   const double clock = device.flops_per_core[static_cast<int>(p.dtype)] / (2.0 * 2048);
-  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k + p.m * p.k) +
-                              kWriteCost * static_cast<double>(p.m * p.n));
+  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k) * (p.drawn ? kDrawn : 1) +
+                              static_cast<double>(p.m * p.k) + kWriteCost * static_cast<double>(p.m * p.n));
   const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent);
   const double memory = bytes / reads * (1 + kEmptyRow * empty);
   return std::pow(std::pow(clocks / clock, kApart) + std::pow(memory, kApart), 1 / kApart) + device.launch_seconds +
          core::kKernelRampSeconds;
 }
 
-double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device) {
+double share_of(const TileShape& tile) {
+  if (tile.m * tile.weights >= 128 * 192) return kShareWide;
+  return !tile.turns ? kShareSharing : tile.gated ? kShareGated : kShare;
+}
+
+double seconds(const Product& p, const TileShape& tile, bool overlaps, const DeviceInfo& device) {
   const std::int64_t tiles = divide_up(p.m, tile.m) * divide_up(p.n, tile.columns());
   const auto rounds = static_cast<double>(divide_up(tiles, device.cores));  // of the busiest SM
   const double busy = std::min<double>(static_cast<double>(tiles), device.cores);
-  const double mainloop =
-      mainloop_clocks(static_cast<double>(divide_up(p.k, kBlockK)), tile.m, tile.weights,
-                      tile.turns ? kShare : kShareSharing, tile.turns ? kLeastBlock : kLeastBlockSharing, busy);
+  const double mainloop = mainloop_clocks(static_cast<double>(divide_up(p.k, kBlockK)), tile.m, tile.weights,
+                                          share_of(tile), tile.turns ? kLeastBlock : kLeastBlockSharing, busy,
+                                          overlaps ? kAllLoadsPerClock : kAllLoadsInOrder);
   const double elements = tile.m * tile.columns() / (tile.turns ? 128.0 : 256.0);
-  const double epilogue = (p.activated ? elements * (tile.turns ? kActivationClocks : kActivationClocksSharing) : 0) +
-                          (tile.turns ? kTileClocks : kTileClocksSharing);
+  const double activation = !tile.turns ? kActivationClocksSharing
+                            : p.gated   ? kActivationClocks
+                                        : kActivationClocksPlain;
+  const double epilogue = (p.activated ? elements * activation : 0) + (tile.turns ? kTileClocks : kTileClocksSharing);
   double clocks = rounds * (mainloop + epilogue);
   if (tile.turns) {
     // Products one after another; a warpgroup's next tile waits for its epilogue.
@@ -75,7 +91,7 @@ double seconds(const Product& p, const TileShape& tile, const DeviceInfo& device
     clocks = std::max(rounds * mainloop + epilogue, own * (mainloop + epilogue));
   }
   const auto empty = static_cast<double>(divide_up(p.m, tile.m) * tile.m - p.m);
-  return launch_seconds(p, device, clocks, busy, empty);
+  return launch_seconds(p, device, clocks, busy, empty) + (overlaps ? 0 : kWaitSeconds);
 }
 
 double seconds(const Product& p, const Split& split, const DeviceInfo& device) {
@@ -83,8 +99,9 @@ double seconds(const Product& p, const Split& split, const DeviceInfo& device) {
   const auto at_once = static_cast<std::int64_t>(device.cores * kClusterShare[split.slices] / split.slices);
   const auto rounds = static_cast<double>(divide_up(tiles, at_once));
   const double busy = static_cast<double>(std::min(tiles, at_once) * split.slices);
-  const double mainloop = mainloop_clocks(static_cast<double>(divide_up(divide_up(p.k, kBlockK), split.slices)),
-                                          kSplitRows, split.columns, kShareSharing, kLeastBlockSharing, busy);
+  const double mainloop =
+      mainloop_clocks(static_cast<double>(divide_up(divide_up(p.k, kBlockK), split.slices)), kSplitRows,
+                      split.columns, kShareSharing, kLeastBlockSharing, busy, kAllLoadsOfSplits);
   const double exchange = kExchangeClocks + kSplitRows * split.columns * 4 * kExchangeClocksPerByte;
   return launch_seconds(p, device, rounds * (mainloop + exchange), busy, 0);
 }
@@ -101,18 +118,26 @@ std::string describe(const Split& split) {
                       split_stages(split.columns));
 }
 
+double predicted_seconds(const Product& p, const Choice& choice, const DeviceInfo& device) {
+  return choice.split < 0 ? seconds(p, kTiles[choice.tile], choice.overlaps, device)
+                          : seconds(p, kSplits[choice.split], device);
+}
+
 Choice choose(const Product& p, const DeviceInfo& device) {
   Choice best;
-  const auto consider = [&](const Choice& choice) {
+  const auto consider = [&](Choice choice) {
+    choice.seconds = predicted_seconds(p, choice, device);
     if (best.seconds == 0 || choice.seconds < best.seconds) best = choice;
   };
   for (int i = 0; i < kTileCount; ++i) {
-    if (kTiles[i].gated == p.gated) consider({i, -1, seconds(p, kTiles[i], device)});
+    if (kTiles[i].gated != p.gated) continue;
+    consider({i, -1, true});
+    if (p.second) consider({i, -1, false});
   }
-  if (p.gated || p.activated || device.cores < kLeastSplitSms) return best;
+  if (!p.second || device.cores < kLeastSplitSms) return best;
   for (int i = 0; i < kSplitCount; ++i) {
     // Every slice has some k, and not so little that handing out sums takes longer.
-    if (p.k >= kSplits[i].slices * kLeastSlice) consider({-1, i, seconds(p, kSplits[i], device)});
+    if (p.k >= kSplits[i].slices * kLeastSlice) consider({-1, i, true});
   }
   return best;
 }

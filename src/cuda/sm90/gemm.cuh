@@ -17,6 +17,7 @@
 #include "cuda/common/numeric.cuh"
 #include "cuda/ptx/grid_dependency.cuh"
 #include "cuda/ptx/mbarrier.cuh"
+#include "cuda/ptx/prefetch.cuh"
 #include "cuda/ptx/sync.cuh"
 #include "cuda/ptx/tma.cuh"
 #include "cuda/ptx/wgmma.cuh"
@@ -27,7 +28,9 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-inline constexpr int kGroup = 8;  // row tiles that are walked together: what a wave reads of both operands fits L2
+// Row tiles of m rows that are walked together: what a wave reads of both operands fits L2, and what neighbouring SMs
+// read is the same.
+constexpr int group_of(int m) { return m == 64 ? 4 : 8; }
 
 // What follows from a row of the table.
 template <int kIndex>
@@ -72,12 +75,16 @@ struct GemmParams {
   const void* bias_up;
   std::int64_t bias_stride, bias_up_stride;
   FastActivation f;
+  float scale;  // of the sums and biases, before the activation
   int columns;
   int k_blocks;
   int row_tiles;
   int column_tiles;
-  int group;        // row tiles that are walked together, for the L2 cache
-  bool wait_first;  // nothing may be read before the kernels ahead are complete; else only `a` depends on them
+  int group;         // row tiles that are walked together, for the L2 cache
+  bool wait_first;   // nothing may be read before the kernels ahead are complete; else only `a` depends on them
+  bool draws;        // its own weights into L2 before it waits
+  const void* next;  // weights that are drawn once all loads are asked for
+  std::int64_t next_bytes;
 };
 
 struct TileIndex {
@@ -94,6 +101,26 @@ __device__ inline TileIndex tile_at(const GemmParams& p, int index) {
   return {first + inside % height, inside / height};
 }
 
+// Asks L2 for the weights of a CTA's first tile; the row tiles that share them each for a part of k.
+template <class Tile>
+__device__ inline void draw_weights(const GemmParams& p) {
+  const TileIndex tile = tile_at(p, static_cast<int>(blockIdx.x));
+  const int sharing = min(p.row_tiles, p.group);
+  for (int k = tile.row % p.group; k < p.k_blocks; k += sharing) {
+    ptx::tma_prefetch(p.b, k * kBlockK, tile.column * Tile::kOut);
+    if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, k * kBlockK, tile.column * Tile::kOut);
+  }
+}
+
+// The next product's, each CTA a part.
+__device__ inline void draw_next(const GemmParams& p) {
+  constexpr std::int64_t kPiece = 4096;
+  for (std::int64_t at = blockIdx.x * kPiece; at < p.next_bytes; at += gridDim.x * kPiece) {
+    ptx::prefetch_l2(static_cast<const std::uint8_t*>(p.next) + at,
+                     static_cast<std::uint32_t>(min(kPiece, p.next_bytes - at)));
+  }
+}
+
 // Value `row` of the concatenated biases of a tile (gate, then up).
 template <class T, class Tile>
 __device__ inline float bias_at(const GemmParams& p, int first_column, int row) {
@@ -105,7 +132,7 @@ __device__ inline float bias_at(const GemmParams& p, int first_column, int row) 
 }
 
 // kBox columns of 64 rows of output from the accumulators of a warpgroup, as packed pairs in the accumulators' order.
-// `d` begins at the first column.
+// `d` begins at the first column; for Shape::normal the sums come halved.
 template <class T, class Tile, Shape kShape>
 __device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
 #pragma unroll
@@ -114,6 +141,8 @@ __device__ inline void finish(const FastActivation& f, const float* d, std::uint
       const float* up = d + Tile::kOut / 2;
       out[i] = pack<T>(gated<kShape, kCoefficients<T>>(f, d[2 * i], up[2 * i]),
                        gated<kShape, kCoefficients<T>>(f, d[2 * i + 1], up[2 * i + 1]));
+    } else if constexpr (kShape == Shape::normal) {
+      out[i] = pack<T>(normal_of_half(f, d[2 * i]), normal_of_half(f, d[2 * i + 1]));
     } else {
       out[i] = pack<T>(activate<kShape, kCoefficients<T>>(f, d[2 * i]),
                        activate<kShape, kCoefficients<T>>(f, d[2 * i + 1]));
@@ -176,6 +205,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     ptx::prefetch_tensor_map(p.out);
   }
   __syncthreads();
+  if (p.draws && warp == 4 * Tile::kConsumers && ptx::elect_one()) draw_weights<Tile>(p);
   if (p.wait_first) ptx::grid_dependency_wait();
   ptx::grid_dependency_launch();
 
@@ -200,6 +230,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
           }
         }
       }
+      if (p.next_bytes > 0 && ptx::elect_one()) draw_next(p);
     } else if (role <= Tile::kRingsA) {  // rows of a
       if (!p.wait_first) ptx::grid_dependency_wait();
       const int which = role - 1;
@@ -247,7 +278,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     for (int index = start; index < tiles; index += stride) {
       const TileIndex tile = tile_at(p, index);
       const int column = tile.column * Tile::kOut;
-      float bias[(Tile::kN + 127) / 128];
+      float bias[(Tile::kN + 127) / 128] = {};
       if (has_bias) {
 #pragma unroll
         for (int i = 0; i < (Tile::kN + 127) / 128; ++i) bias[i] = bias_at<T, Tile>(p, column, thread + 128 * i);
@@ -291,10 +322,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
         b.advance((Tile::kConsumers - 1) * p.k_blocks);
       }
 
-      if (has_bias) {
+      if (has_bias || (!Tile::kGated && p.scale != 1)) {
 #pragma unroll
         for (int i = 0; i < (Tile::kN + 127) / 128; ++i) {
-          if (thread + 128 * i < Tile::kN) ptx::store_shared(bias_shared + 4 * (thread + 128 * i), bias[i]);
+          if (thread + 128 * i < Tile::kN) ptx::store_shared(bias_shared + 4 * (thread + 128 * i), p.scale * bias[i]);
         }
         ptx::barrier_sync(named, 128);
 #pragma unroll
@@ -302,10 +333,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
           const float2 pair = ptx::load_shared_pair(bias_shared + 32 * j + 8 * (lane % 4));
 #pragma unroll
           for (int i = 0; i < Tile::kBlocks; ++i) {
-            d[i][4 * j] += pair.x;
-            d[i][4 * j + 1] += pair.y;
-            d[i][4 * j + 2] += pair.x;
-            d[i][4 * j + 3] += pair.y;
+            d[i][4 * j] = fmaf(d[i][4 * j], p.scale, pair.x);
+            d[i][4 * j + 1] = fmaf(d[i][4 * j + 1], p.scale, pair.y);
+            d[i][4 * j + 2] = fmaf(d[i][4 * j + 2], p.scale, pair.x);
+            d[i][4 * j + 3] = fmaf(d[i][4 * j + 3], p.scale, pair.y);
           }
         }
       }
@@ -361,12 +392,16 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
     p.bias_up_stride = g.bias.stride;
   }
   p.f = call.activation;
+  p.scale = p.f.shape == Shape::normal ? 0.5f : 1.0f;
   p.columns = g.n;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
-  p.group = kGroup;
+  p.group = group_of(Tile::kM);
   p.wait_first = !call.weights_ready;
+  p.draws = call.draws_weights;
+  p.next = call.next;
+  p.next_bytes = call.next_bytes;
   Launch how;
   how.grid = static_cast<unsigned>(std::min<std::int64_t>(std::int64_t{p.row_tiles} * p.column_tiles, call.sms));
   how.block = Tile::kThreads;

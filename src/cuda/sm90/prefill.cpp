@@ -13,7 +13,7 @@ namespace fusedmlp::cuda {
 namespace sm90 {
 namespace {
 
-constexpr double kOverlapSeconds = 2.3e-6;  // of the second product's start with the first one's end (H200)
+constexpr double kOverlapSeconds = 2.36e-6;  // of the second product's start with the first one's end (H200)
 // What of that is lost where the first product's tiles fill all SMs once: the second one finds none to start on. Over
 // several rounds they fall free one after another. Seen at inputs of up to 256 columns
 // (tests/data/gpu/narrow_mlps.json).
@@ -26,6 +26,15 @@ double overlap(const MlpSpec& spec, std::int64_t rows, const DeviceInfo& device)
   return kOverlapSeconds - kOverlapLost * std::min(filled, 1 / (filled * filled));
 }
 
+Product hidden_product(const MlpSpec& spec, std::int64_t rows) {
+  const bool activated = spec.activation != Activation::identity;
+  return {rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype, false, false};
+}
+Product out_product(const MlpSpec& spec, std::int64_t rows) {
+  const bool drawn = 2 * spec.d_out * spec.d_hidden <= kMostDrawn;
+  return {rows, spec.d_out, spec.d_hidden, false, false, spec.dtype, true, drawn};
+}
+
 struct Layout {
   std::int64_t rows;  // of a turn
   std::int64_t ldh;   // elements between rows of the hidden: 16-byte aligned
@@ -36,9 +45,8 @@ Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device
   Layout l;
   l.ldh = aligned_hidden(spec);
   l.rows = turn_rows(tokens, l.ldh * 2);
-  const bool activated = spec.activation != Activation::identity;
-  l.hidden = choose({l.rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype}, device);
-  l.out = choose({l.rows, spec.d_out, spec.d_hidden, false, false, spec.dtype}, device);
+  l.hidden = choose(hidden_product(spec, l.rows), device);
+  l.out = choose(out_product(spec, l.rows), device);
   return l;
 }
 
@@ -80,11 +88,12 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   GemmCall second;
   second.tile = l.out.tile;
   second.sms = device.cores;
-  second.overlaps_predecessor = true;
+  second.overlaps_predecessor = l.out.overlaps;
   second.weights_ready = true;  // the first product began when everything ahead of it was complete
   return for_each_turn(problem, args, l.rows, args.workspace, l.ldh, [&](const TwoGemms& products) {
     first.gemm = products.hidden;
     second.gemm = products.out;
+    draw_weights(first, products.out);
     const Status status = multiply_up(first, spec.dtype, spec.gated, stream);
     return status ? multiply_down(second, l.out.split, spec.dtype, stream) : status;
   });
@@ -92,11 +101,18 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 
 core::Prediction predict(const core::Query& query) {
   const Layout l = layout(query.spec, query.tokens, query.device);
-  return prediction(query, turns(query.tokens, l.rows) *
-                               (l.hidden.seconds + l.out.seconds - overlap(query.spec, l.rows, query.device)));
+  return prediction(
+      query, turns(query.tokens, l.rows) * predicted_seconds(query.spec, l.rows, l.hidden, l.out, query.device));
 }
 
 }  // namespace
+
+double predicted_seconds(const MlpSpec& spec, std::int64_t rows, const Choice& hidden, const Choice& out,
+                         const DeviceInfo& device) {
+  return predicted_seconds(hidden_product(spec, rows), hidden, device) +
+         predicted_seconds(out_product(spec, rows), out, device) - overlap(spec, rows, device);
+}
+
 }  // namespace sm90
 
 core::KernelEntry prefill_kernel() {

@@ -58,13 +58,23 @@ struct Product {
   bool gated;
   bool activated;
   DType dtype;
+  bool second;  // of the MLP: reads the hidden
+  bool drawn;   // its weights into L2 before it begins
 };
 struct Choice {
   int tile = -1;   // of kTiles
-  int split = -1;  // of kSplits (split.h); one of the two
+  int split = -1;  // of kSplits (split.h), second products alone; one of the two
+  // Started while the product ahead drains, its CTAs on whichever SMs fall free. In the launch's own order neighbours
+  // read the same, which L2 serves faster: second products bound by that wait.
+  bool overlaps = true;
   double seconds = 0;
 };
 Choice choose(const Product& p, const DeviceInfo& device);
+// Of `choice` as predicted; its own seconds do not count.
+double predicted_seconds(const Product& p, const Choice& choice, const DeviceInfo& device);
+// Of an MLP by two products.
+double predicted_seconds(const MlpSpec& spec, std::int64_t rows, const Choice& hidden, const Choice& out,
+                         const DeviceInfo& device);
 
 // One product and its epilogue. `gemm.gate` and `gemm.gate_bias` count for gated tiles alone.
 struct GemmCall {
@@ -74,7 +84,21 @@ struct GemmCall {
   int sms = 0;
   bool overlaps_predecessor = false;  // started before the launch ahead of it is complete
   bool weights_ready = false;         // only `gemm.a` depends on that launch
+  bool draws_weights = false;         // into L2 before it waits for that launch
+  const void* next = nullptr;         // weights of the product behind it, drawn while its last tiles are multiplied
+  std::int64_t next_bytes = 0;        // a multiple of 16
 };
+
+// Weights of up to so many bytes are drawn into L2 before they are asked for.
+inline constexpr std::int64_t kMostDrawn = 10'000'000;
+
+inline void draw_weights(GemmCall& first, const Gemm& second) {
+  const Gemm& g = first.gemm;
+  first.draws_weights = (g.gate.data != nullptr ? 4 : 2) * std::int64_t{g.n} * g.k <= kMostDrawn;
+  const std::int64_t extent = 2 * ((second.n - 1) * second.w.row_stride + second.k);  // from the first to the last
+  first.next = second.w.data;
+  first.next_bytes = extent <= kMostDrawn ? extent / 16 * 16 : 0;
+}
 
 // Queue the product on the stream. One function a storage type and form, each compiled apart.
 Status gemm_bf16(const GemmCall& call, cudaStream_t stream);
