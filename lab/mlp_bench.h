@@ -88,7 +88,7 @@ class MlpBench {
     require(cudaStreamEndCapture(stream, &graph));
     require(cudaGraphInstantiate(&executable, graph, 0));
     std::vector<double> samples;
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 6; ++i) {
       std::this_thread::sleep_for(pause);
       require(cudaEventRecord(begin_, stream));
       require(cudaGraphLaunch(executable, stream));

@@ -19,7 +19,8 @@ class Row(NamedTuple):
 
 
 ERROR_WEIGHT = 0.25  # of the mean error beside what choosing loses
-SAME = 1.005
+SAME = 1.01
+MOST_LOST = 0.035  # what one choice loses beyond this weighs as much as a mean loss
 
 
 def fit(title: str, rows: list[Row], power: int = 4, rounds: int = 1) -> None:
@@ -44,12 +45,14 @@ def fit(title: str, rows: list[Row], power: int = 4, rounds: int = 1) -> None:
     for _ in range(rounds):
         tried, _ = nnls(system * weight[:, None], target * weight)
         predicted = table @ tried + known
-        loss = ERROR_WEIGHT * np.abs(predicted / us - 1).mean()
+        loss, most = ERROR_WEIGHT * np.abs(predicted / us - 1).mean(), 0.0
         for own in groups.values():
             chosen, fastest = min(own, key=lambda i: predicted[i]), min(own, key=lambda i: us[i])
             loss += (us[chosen] / us[fastest] - 1) / len(groups)
+            most = max(most, us[chosen] / us[fastest] - 1)
             if us[chosen] > SAME * us[fastest]:
-                weight[[chosen, fastest]] *= 1.3
+                weight[[chosen, fastest]] *= 1.1
+        loss += max(0.0, most - MOST_LOST)
         if loss < least:
             least, costs = loss, tried
     found = {key: f"{cost:.3g}" for key, cost in zip(names, costs) if cost > 1e-6}

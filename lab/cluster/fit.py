@@ -16,8 +16,8 @@ from plan_fit import Row, fit  # noqa: E402
 PLAN_H = Path(__file__).resolve().parents[2] / "src/cuda/cluster/plan.h"
 SMS, BLOCK_K, MOST_SLICES, SHARED = 132, 64, 8, 227 << 10
 # Of a second launch without room beside the first: the swept pairs hold few where both are large, and those are
-# slower than a fit makes them (GELU 1024x4096 at 61 tokens by clusters of 2 and 6: 11.5 us).
-CROWD, CROWDED = 1.0, 1.15
+# slower than a fit makes them (GELU 1024x4096 at 61 tokens by clusters of 2 and 6: 11.5 us, before weights were drawn).
+CROWD, CROWDED = 0.5, 1.15
 MEGABYTES, KILOBYTES = 4.46, 95.0  # a microsecond, from memory and into an SM
 TABLE = re.search(r"kForms\[\] = \{(.*?)\};", PLAN_H.read_text(), re.DOTALL).group(1)
 FORMS = [
@@ -83,7 +83,7 @@ def main() -> None:
         up, down = tuple(map(int, p[3:5])), tuple(map(int, p[6:8]))
         row = {"start": 1.0, "megabyte": 2e-6 * d_in * d_hidden * (3 if gated else 2)}
         for side, shape, plan in (("up", (gated, d_hidden, d_in), up), ("down", (False, d_in, d_hidden), down)):
-            kind = "many" if tokens > 64 else "few"
+            kind = next(f"to{most}" for most in (16, 32, 64, 256) if tokens <= most)
             for name, value in features(*shape, tokens, *plan).items():
                 row[f"{side} {kind} {name}"] = value
         # The part of the second launch that finds no room beside the first one.
@@ -92,7 +92,7 @@ def main() -> None:
         without = min(1.0, max(0.0, first + second - 1) / second)
         known = (CROWD if without > 0 else 0.0) + CROWDED * without
         rows.append(Row((p[0], tokens), float(p[-1]), row, (up, down), known))
-    fit("cluster", rows, 3)
+    fit("cluster", rows, 2, 40)
 
 
 if __name__ == "__main__":

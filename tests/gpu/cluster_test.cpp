@@ -48,6 +48,8 @@ TEST(ClusterPlans, CoverEverythingAndFit) {
       for (const std::int64_t tokens : {1, 64, 65, 128, 129, 256}) {
         const ClusterPlan plan = choose(spec, tokens, device);
         EXPECT_GT(plan.seconds, 0);
+        EXPECT_GT(plan.drawn.ctas, 0);
+        EXPECT_GE(plan.drawn.blocks, 0);
         for (const auto& [shape, product] :
              {std::pair(cuda::up_shape(spec), plan.up), std::pair(cuda::down_shape(spec), plan.down)}) {
           SCOPED_TRACE(std::string(text) + ", " + std::to_string(tokens) + ": " + describe(product));
@@ -99,9 +101,11 @@ TEST(Cluster, EveryFormIsExact) {
           const ProductPlan product{form, slices};
           if (!fits(cuda::up_shape(spec), tokens, product)) continue;
           ASSERT_TRUE(fits(cuda::down_shape(spec), tokens, product));
+          const Drawn drawn = drawn_early(cuda::up_shape(spec), tokens, product, device);
           expect_exact_products(
               spec, tokens, describe(product), [&](const cuda::TwoGemms& products, cudaStream_t stream) {
-                const Call call{products, cuda::sm90::fast_activation(spec), spec.gated, {product, product, 0}};
+                const Call call{
+                    products, cuda::sm90::fast_activation(spec), spec.gated, {product, product, drawn, 0}};
                 return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
               });
         }

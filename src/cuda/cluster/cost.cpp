@@ -16,60 +16,103 @@ struct Costs {
   double again = 0, few = 0, handed = 0, output = 0, products = 0, shallow = 0;
   double shared = 0, stream = 0, sums = 0, thin = 0, uneven = 0, used = 0, wave = 0;
 };
-// Up to 64 tokens, and more.
-constexpr Costs kUpFew = {.again = 0.00303,
-                          .few = 0.681,
-                          .handed = 0.00637,
-                          .output = 0.00687,
-                          .products = 0.0537,
-                          .shallow = 0.101,
-                          .stream = 0.603,
-                          .sums = 0.0875,
-                          .wave = 1.7};
-constexpr Costs kUpMany = {.again = 0.000976,
-                           .few = 1.64,
-                           .handed = 0.0278,
-                           .output = 0.0144,
-                           .products = 0.0918,
-                           .shallow = 0.0827,
-                           .sums = 0.0683,
-                           .thin = 0.479,
-                           .uneven = 0.173,
-                           .used = 1.06,
-                           .wave = 3.51};
-constexpr Costs kDownFew = {.again = 0.000186,
-                            .few = 3.41,
-                            .handed = 0.00234,
-                            .products = 0.0299,
-                            .shallow = 0.0973,
-                            .shared = 0.473,
-                            .stream = 0.565,
-                            .thin = 0.835,
-                            .uneven = 0.0484,
-                            .used = 1.88,
-                            .wave = 2.36};
-constexpr Costs kDownMany = {.again = 0.00166,
-                             .few = 1.24,
-                             .handed = 0.03,
-                             .output = 0.0266,
-                             .products = 0.0505,
-                             .shallow = 0.126,
-                             .stream = 0.415,
-                             .sums = 0.146,
-                             .thin = 0.403,
-                             .uneven = 0.121,
-                             .used = 2.33,
-                             .wave = 4.06};
-constexpr double kMegabyte = 0.08;                 // of all weights
-constexpr double kCrowd = 1.0, kCrowded = 1.15;    // not fitted: lab/cluster/fit.py
+// Up to 16 tokens, 32, 64, and more.
+constexpr Costs kUp[] = {{.again = 0.000641,
+                          .products = 0.107,
+                          .shallow = 0.0333,
+                          .stream = 0.566,
+                          .sums = 0.0861,
+                          .thin = 0.00522,
+                          .uneven = 0.02,
+                          .used = 1.18,
+                          .wave = 1.72},
+                         {.again = 0.000676,
+                          .output = 0.00657,
+                          .products = 0.197,
+                          .shallow = 0.0398,
+                          .stream = 0.367,
+                          .sums = 0.391,
+                          .uneven = 0.0152,
+                          .used = 1.49,
+                          .wave = 1.89},
+                         {.again = 0.00195,
+                          .handed = 0.00429,
+                          .output = 0.0157,
+                          .products = 0.0925,
+                          .shallow = 0.102,
+                          .shared = 0.12,
+                          .stream = 0.538,
+                          .sums = 0.572,
+                          .uneven = 0.0368,
+                          .used = 1.67,
+                          .wave = 2.11},
+                         {.handed = 0.0333,
+                          .output = 0.0114,
+                          .products = 0.108,
+                          .shallow = 0.055,
+                          .sums = 0.528,
+                          .thin = 0.895,
+                          .uneven = 0.123,
+                          .used = 2.37,
+                          .wave = 3.36}};
+constexpr Costs kDown[] = {{.again = 0.00183,
+                            .few = 2.28,
+                            .handed = 0.00928,
+                            .products = 0.0932,
+                            .shallow = 0.111,
+                            .stream = 0.5,
+                            .sums = 0.138,
+                            .uneven = 0.0404,
+                            .used = 2.91,
+                            .wave = 1.73},
+                           {.again = 0.00152,
+                            .few = 0.944,
+                            .handed = 0.000589,
+                            .output = 0.0046,
+                            .products = 0.0657,
+                            .shallow = 0.135,
+                            .shared = 0.086,
+                            .stream = 0.667,
+                            .sums = 0.525,
+                            .uneven = 0.0341,
+                            .used = 1.17,
+                            .wave = 1.46},
+                           {.again = 0.00239,
+                            .few = 0.429,
+                            .products = 0.106,
+                            .shallow = 0.136,
+                            .shared = 0.383,
+                            .stream = 0.0995,
+                            .sums = 0.575,
+                            .thin = 1.07,
+                            .uneven = 0.0849,
+                            .used = 0.254,
+                            .wave = 2.19},
+                           {.again = 0.0027,
+                            .handed = 0.0235,
+                            .output = 0.0142,
+                            .products = 0.0542,
+                            .shallow = 0.141,
+                            .stream = 0.379,
+                            .sums = 0.249,
+                            .thin = 0.249,
+                            .uneven = 0.161,
+                            .used = 2.09,
+                            .wave = 3.31}};
+constexpr double kStart = 0;                       // of both launches
+constexpr double kMegabyte = 0.0574;               // of all weights
+constexpr double kCrowd = 0.5, kCrowded = 1.15;    // not fitted: lab/cluster/fit.py
 constexpr double kMegabytesPerMicrosecond = 4.46;  // from memory
 constexpr double kKilobytesPerMicrosecond = 95;    // into an SM
+
+// So much of the first weights, which memory gives in little more than a microsecond, is drawn into L2 while the
+// kernels ahead still run: more would hold up what those still read.
+constexpr double kDrawnMegabytes = 6;
 
 // The share of the SMs that clusters of a size can hold: they lie within groups of 14 to 18 SMs.
 constexpr double held(int slices) { return slices <= 2 ? 1 : slices == 3 ? 0.94 : slices == 6 ? 0.82 : 0.91; }
 
-const Costs& up_costs(std::int64_t tokens) { return tokens <= 64 ? kUpFew : kUpMany; }
-const Costs& down_costs(std::int64_t tokens) { return tokens <= 64 ? kDownFew : kDownMany; }
+int token_range(std::int64_t tokens) { return tokens <= 16 ? 0 : tokens <= 32 ? 1 : tokens <= 64 ? 2 : 3; }
 
 double ctas_of(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
   const Form& form = kForms[plan.form];
@@ -141,12 +184,20 @@ bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& pla
          (form.resident == 1 || plan.slices <= 4);
 }
 
+// By the CTAs that are there at once: later ones would draw what they read at once.
+Drawn drawn_early(const ProductShape& shape, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device) {
+  const Form& form = kForms[up.form];
+  const double ctas = std::min<double>(ctas_of(shape, tokens, up), device.cores * form.resident);
+  const double of_block = 1e-6 * ctas * form.rows * kBlockK * 2;
+  return {static_cast<int>(ctas), static_cast<int>(std::round(kDrawnMegabytes / of_block))};
+}
+
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
                          const DeviceInfo& device) {
   const ProductShape first = up_shape(spec), second = down_shape(spec);
-  const double time = kMegabyte * core::weight_bytes(spec) * 1e-6 +
-                      microseconds(up_costs(tokens), first, tokens, up, device) +
-                      microseconds(down_costs(tokens), second, tokens, down, device) +
+  const double time = kStart + kMegabyte * core::weight_bytes(spec) * 1e-6 +
+                      microseconds(kUp[token_range(tokens)], first, tokens, up, device) +
+                      microseconds(kDown[token_range(tokens)], second, tokens, down, device) +
                       crowded(share_of_sms(first, tokens, up, device), share_of_sms(second, tokens, down, device));
   return seconds_from_h200(time, spec, device);
 }
@@ -154,8 +205,8 @@ double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Product
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
   Plan plan;
   double least = 0;
-  const std::vector<Candidate> downs = candidates(down_costs(tokens), down_shape(spec), tokens, device);
-  for (const Candidate& up : candidates(up_costs(tokens), up_shape(spec), tokens, device)) {
+  const std::vector<Candidate> downs = candidates(kDown[token_range(tokens)], down_shape(spec), tokens, device);
+  for (const Candidate& up : candidates(kUp[token_range(tokens)], up_shape(spec), tokens, device)) {
     for (const Candidate& down : downs) {
       const double time = up.microseconds + down.microseconds + crowded(up.share_of_sms, down.share_of_sms);
       if (least == 0 || time < least) {
@@ -165,6 +216,7 @@ Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) 
       }
     }
   }
+  plan.drawn = drawn_early(up_shape(spec), tokens, plan.up, device);
   plan.seconds = predicted_seconds(spec, tokens, plan.up, plan.down, device);
   return plan;
 }

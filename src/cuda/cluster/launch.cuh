@@ -21,6 +21,7 @@ struct ProductCall {
   sm90::FastActivation activation;
   ProductPlan plan;
   bool leads = false;
+  Drawn drawn;
 };
 
 template <class T, class Tile>
@@ -47,6 +48,7 @@ Status launch_tile(const ProductCall& call, cudaStream_t stream) {
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.slices = plan.slices;
   p.leads = call.leads;
+  p.drawn = call.drawn;
   Launch how;
   how.grid = static_cast<unsigned>((g.n + Tile::kOut - 1) / Tile::kOut * p.token_tiles * plan.slices);
   how.cluster = static_cast<unsigned>(plan.slices);
@@ -72,9 +74,9 @@ Status launch_product(const ProductCall& call, cudaStream_t stream) {
 template <class T>
 Status launch_mlp(const Call& call, cudaStream_t stream) {
   const Plan& plan = call.plan;
-  const ProductCall up{call.products.hidden, call.activation, plan.up, false};
+  const ProductCall up{call.products.hidden, call.activation, plan.up, false, plan.drawn};
   const Status status = call.gated ? launch_product<T, true>(up, stream) : launch_product<T, false>(up, stream);
-  return status ? launch_product<T, false>({call.products.out, {}, plan.down, true}, stream) : status;
+  return status ? launch_product<T, false>({call.products.out, {}, plan.down, true, {}}, stream) : status;
 }
 
 }  // namespace fusedmlp::cuda::cluster

@@ -41,9 +41,9 @@ struct Form {
     return left / stage_bytes() / groups * groups;
   }
 };
-inline constexpr Form kForms[] = {{64, 32, 2, 1, true},   {128, 32, 1, 2, true}, {64, 64, 2, 1, true},
-                                  {128, 64, 1, 2, true},  {64, 128, 2, 1, true}, {64, 128, 1, 2, false},
-                                  {128, 128, 1, 2, false}};
+inline constexpr Form kForms[] = {{64, 32, 2, 1, true},    {128, 32, 1, 2, true}, {64, 64, 2, 1, true},
+                                  {128, 64, 1, 2, true},   {64, 128, 2, 1, true}, {64, 128, 1, 2, false},
+                                  {128, 128, 1, 2, false}, {64, 32, 2, 2, false}};
 inline constexpr int kFormCount = static_cast<int>(std::size(kForms));
 
 struct ProductPlan {
@@ -51,8 +51,16 @@ struct ProductPlan {
   int slices = 1;
 };
 
+// What of the first product's weights goes to L2 while the kernels ahead still run: the first blocks of k of the
+// first CTAs.
+struct Drawn {
+  int ctas = 0;
+  int blocks = 0;
+};
+
 struct Plan {
   ProductPlan up, down;
+  Drawn drawn;
   double seconds = 0;  // predicted, of both
 };
 
@@ -71,6 +79,8 @@ bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& pla
 // Predicted time of an MLP by these products.
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
                          const DeviceInfo& device);
+// What is worth drawing for a first product.
+Drawn drawn_early(const ProductShape& shape, std::int64_t tokens, const ProductPlan& up, const DeviceInfo& device);
 // The plan that is predicted to be fastest.
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device);
 

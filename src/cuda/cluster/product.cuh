@@ -31,6 +31,9 @@ struct Tile {
   static constexpr int kGroupThreads = kTokens <= 64 ? 128 : 256;  // that multiply
   static constexpr int kConsumers = kGroups * kGroupThreads;
   static constexpr int kThreads = kConsumers + 32;
+  // Outputs of one slice straight from the accumulators: where one warpgroup has all of a token's, sharing them out
+  // through shared memory takes longer than writing them in small pieces.
+  static constexpr bool kDirect = kTokens >= 64 && kGroups == 1;
   // A warpgroup multiplies 64 rows: beyond the tile's tokens whatever lies behind them, which no output uses.
   static constexpr int kBytesA = kTokens * kBlockK * 2, kBytesB = kN * kBlockK * 2, kStage = kBytesA + kBytesB;
   // The groups' sums take the place of the stages. Pitch: floats between tokens; pairs of four rows meet all banks.
@@ -58,6 +61,7 @@ struct Params {
   // The kernel ahead is the first product's, which has waited for all before it and has begun: only `a` depends on
   // it.
   bool leads;
+  Drawn drawn;
 };
 
 // A CTA's tile and its share of k.
@@ -73,6 +77,21 @@ __device__ __forceinline__ Slice slice_of(const Params& p) {
   return {rank,  tile / p.token_tiles * Tile::kOut,         token, min(p.box_tokens, p.tokens - token),
           first, p.k_blocks * (rank + 1) / p.slices - first};
 }
+
+// Asks L2, where a later write is seen, for the first of the CTA's weights. One thread.
+template <class Tile>
+__device__ __forceinline__ void draw(const Params& p, const Slice& slice) {
+#pragma unroll 1
+  for (int k = 0; k < min(p.drawn.blocks, slice.count); ++k) {
+    const int at = (slice.first + k) * kBlockK;
+    ptx::tma_prefetch(p.b, at, slice.column);
+    if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, at, slice.column);
+  }
+}
+
+// Blocks of k that a first product asks for before it lets in the next launch, whose own loads delay these; after all
+// of them that one's would come too late. A second product asks for all of its own before.
+constexpr int kBlocksFirst = 6;
 
 // One thread. Several feeders were slower: what is asked for first must come first.
 template <class Tile>
@@ -98,6 +117,8 @@ __device__ __forceinline__ void feed(const Params& p, const Slice& slice, std::u
     for (int k = 0; k < early; ++k) {
       load_weights(k, k);
       load_inputs(k, k);
+      // Not before the wait: the second product's weights may be read from here on.
+      if (k + 1 == min(kBlocksFirst, early)) ptx::grid_dependency_launch();
     }
   }
   sm90::Ring<Tile::kStages> ring;
@@ -106,6 +127,7 @@ __device__ __forceinline__ void feed(const Params& p, const Slice& slice, std::u
     load_weights(k, ring.stage);
     load_inputs(k, ring.stage);
   }
+  if (p.leads) ptx::grid_dependency_launch();
 }
 
 // A warpgroup's products: its tokens, its group's blocks of k.
@@ -252,6 +274,33 @@ __device__ __forceinline__ void finish(const Params& p, const Slice& slice, int 
   }
 }
 
+// The outputs of a thread's accumulators. Of two neighbouring lanes one writes the first row, the other the second.
+template <class T, class Tile>
+__device__ __forceinline__ void finish_own(const Params& p, const Slice& slice, const float (&d)[Tile::kN / 2],
+                                           std::uint32_t bias) {
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  const int warp_row = thread / 32 * 16, row = warp_row + lane / 4 + lane % 2 * 8;
+  if (warp_row >= slice.tokens) return;
+  const bool odd = lane % 2 != 0, there = row < slice.tokens;
+  T* to = static_cast<T*>(p.out) + (slice.token + row) * p.out_stride + slice.column;
+#pragma unroll
+  for (int eight = 0; eight < Tile::kOut; eight += 8) {
+    const auto biased = [&](int first) {  // two columns of two rows
+      const float2 by = ptx::load_shared_pair(bias + 4 * (first + lane % 4 * 2));
+      const float* sum = d + first / 2;
+      return float4{sum[0] + by.x, sum[1] + by.y, sum[2] + by.x, sum[3] + by.y};
+    };
+    const float4 x = biased(eight);
+    const float4 up = Tile::kGated ? biased(Tile::kOut + eight) : float4{};
+    const uint2 rows = outputs_of<T, Tile>(p.activation, x, up);
+    const std::uint32_t got = __shfl_xor_sync(0xffffffff, odd ? rows.x : rows.y, 1);
+    const int column = eight + lane % 4 / 2 * 4;
+    if (there && slice.column + column < p.columns) {
+      *reinterpret_cast<uint2*>(to + column) = odd ? uint2{got, rows.y} : uint2{rows.x, got};
+    }
+  }
+}
+
 // Bias of a weight row of the tile.
 template <class T, class Tile>
 __device__ __forceinline__ float bias_of(const Params& p, int first_column, int row) {
@@ -271,6 +320,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   const Slice slice = slice_of<Tile>(p);
   const Shares shares = shares_of(slice, p.slices);
   if (feeds && ptx::elect_one()) {
+    if (static_cast<int>(blockIdx.x) < p.drawn.ctas) draw<Tile>(p, slice);
     for (int i = 0; i < Tile::kStages; ++i) {
       ptx::mbarrier_init(full + 8 * i, 1);
       ptx::mbarrier_init(empty + 8 * i, Tile::kGroupThreads / 32);
@@ -286,7 +336,6 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   const bool alone = p.slices == 1;
   if (!alone) ptx::cluster_arrive();  // has begun: may be written to
   if (!p.leads) ptx::grid_dependency_wait();
-  ptx::grid_dependency_launch();  // not before: the second product's weights may be read from here on
 
   if (feeds) {
     if (ptx::elect_one()) feed<Tile>(p, slice, shared, full, empty);
@@ -301,10 +350,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kShape.resident) product
   float d[Tile::kN / 2] = {};
   multiply<T, Tile>(slice, shared, full, empty, d);
   if (thread < Tile::kN) ptx::store_shared(bias + 4 * thread, own_bias);
-  ptx::barrier_sync(1, Tile::kConsumers);  // all have read the stages
+  ptx::barrier_sync(1, Tile::kConsumers);  // all have read the stages; biases are there
+  if constexpr (Tile::kDirect) {
+    if (alone) return finish_own<T, Tile>(p, slice, d, bias);
+  }
   leave_sums<Tile>(shared, d);
   ptx::barrier_sync(1, Tile::kConsumers);
-  if (alone) {
+  if (!Tile::kDirect && alone) {
     return finish<T, Tile, Tile::kTokens, Tile::kGroups>(p, slice, 0, slice.tokens, shared, Tile::kPitch,
                                                          Tile::kGroups, Tile::kBytesSums, bias);
   }
