@@ -99,7 +99,6 @@ constexpr Costs kDown[] = {{.again = 0.00183,
                             .uneven = 0.161,
                             .used = 2.09,
                             .wave = 3.31}};
-constexpr double kStart = 0;                       // of both launches
 constexpr double kMegabyte = 0.0574;               // of all weights
 constexpr double kCrowd = 0.5, kCrowded = 1.15;    // not fitted: lab/cluster/fit.py
 constexpr double kMegabytesPerMicrosecond = 4.46;  // from memory
@@ -195,7 +194,7 @@ Drawn drawn_early(const ProductShape& shape, std::int64_t tokens, const ProductP
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& up, const ProductPlan& down,
                          const DeviceInfo& device) {
   const ProductShape first = up_shape(spec), second = down_shape(spec);
-  const double time = kStart + kMegabyte * core::weight_bytes(spec) * 1e-6 +
+  const double time = kMegabyte * core::weight_bytes(spec) * 1e-6 +
                       microseconds(kUp[token_range(tokens)], first, tokens, up, device) +
                       microseconds(kDown[token_range(tokens)], second, tokens, down, device) +
                       crowded(share_of_sms(first, tokens, up, device), share_of_sms(second, tokens, down, device));
