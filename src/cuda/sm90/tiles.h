@@ -30,7 +30,7 @@ struct TileShape {
   constexpr int columns() const { return gated ? weights / 2 : weights; }
 };
 
-// Those without which some product takes 2 % longer (docs/lab-notes.md has the others).
+// Those without which some product takes 2 % longer (docs/lab-notes-gpu.md has the others).
 inline constexpr TileShape kTiles[] = {
     {128, 192, true, 5, 5, 2, true},   // many tokens: an epilogue runs beside the other warpgroup's products
     {128, 128, true, 5, 5, 3, true},   // few tokens
