@@ -56,8 +56,10 @@ class Chunks {
   // After work(): returns when every chunk is computed, with what was written there. Those that are waited for are
   // being computed by threads that run, so that this ends on any executor, also where tasks follow one another.
   void wait() const {
-    for (int spin = 0; computed().load(std::memory_order_acquire) < parts_.units(); ++spin) {
-      if (spin < kSpins) {
+    int spins = 0;
+    while (computed().load(std::memory_order_acquire) < parts_.units()) {
+      if (spins < kSpins) {
+        ++spins;
 #if defined(__x86_64__)
         __builtin_ia32_pause();
 #endif

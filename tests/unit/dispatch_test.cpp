@@ -156,7 +156,7 @@ TEST_F(Dispatch, ExplainSaysWhereAFrameworksOperationsAreFaster) {
     return text.substr(text.find("a framework's"));
   };
   EXPECT_EQ(own_line(10), "a framework's own operations: predicted 12.1 us\n");  // issuing them takes longer
-  EXPECT_EQ(own_line(60).find("a framework's own operations: predicted 12.1 us, less than the fused kernel: "), 0u);
+  EXPECT_TRUE(own_line(60).ends_with(" us, less than the fused kernel: from PyTorch they run instead\n"));
 }
 
 TEST(Registry, TheReferenceIsLastAndRunsEverything) {

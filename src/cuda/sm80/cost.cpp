@@ -27,8 +27,8 @@ struct Block {
   double start_and_end;      // seconds to fill the ring, apply the epilogue and store
 };
 
-// mma.sync alone reaches two thirds of the rate of Hopper's tensor cores (docs/lab-notes-gpu.md); Ampere's and Ada's are
-// made for it.
+// mma.sync alone reaches two thirds of the rate of Hopper's tensor cores (docs/lab-notes-gpu.md); Ampere's and Ada's
+// are made for it.
 Block block(const Product& p, TileName tile, const DeviceInfo& device) {
   const int weights = p.gated ? 2 : 1;
   if (p.dtype == DType::f32) {
