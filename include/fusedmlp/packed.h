@@ -25,7 +25,9 @@ struct Selection {
   // Predicted for a framework's own operations, a GEMM library's products and an activation kernel between them: what
   // a caller who has them may prefer. 0 on the CPU, where it is not modelled.
   double library_seconds = 0;
-  bool pays = true;  // whether the kernel is predicted to be the faster of the two; true on the CPU
+  // False where those are predicted to be faster, and to take long enough that issuing several costs nothing. True on
+  // the CPU.
+  bool pays = true;
 };
 Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,
                          Device device = Device::cpu());

@@ -32,7 +32,8 @@ double memory_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo
 // between them, the hidden through memory.
 double library_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) noexcept;
 
-// Whether a caller who has those operations gains by the fused kernel of so many seconds.
+// Whether a caller who has those operations gains by the fused kernel of so many seconds: it is no slower, or so
+// short that issuing several operations takes longer.
 bool fusing_pays(double fused_seconds, double library_seconds) noexcept;
 
 // Arithmetic and memory traffic overlap, fixed costs (parallel regions, launches) do not:
