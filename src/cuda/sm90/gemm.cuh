@@ -81,6 +81,7 @@ struct GemmParams {
   int row_tiles;
   int column_tiles;
   int group;         // row tiles that are walked together, for the L2 cache
+  bool backwards;    // from the last tile to the first
   bool wait_first;   // nothing may be read before the kernels ahead are complete; else only `a` depends on them
   bool draws;        // its own weights into L2 before it waits
   const void* next;  // weights that are drawn once all loads are asked for
@@ -93,6 +94,7 @@ struct TileIndex {
 
 // Row tiles in groups, a group column by column.
 __device__ inline TileIndex tile_at(const GemmParams& p, int index) {
+  if (p.backwards) index = p.row_tiles * p.column_tiles - 1 - index;
   const int per_group = p.group * p.column_tiles;
   const int group = index / per_group;
   const int first = group * p.group;
@@ -142,17 +144,13 @@ __device__ inline void finish(const FastActivation& f, const float* d, std::uint
       out[i] = pack<T>(gated<kShape, kCoefficients<T>>(f, d[2 * i], up[2 * i]),
                        gated<kShape, kCoefficients<T>>(f, d[2 * i + 1], up[2 * i + 1]));
     } else if constexpr (kShape == Shape::normal) {
-      out[i] = pack<T>(normal_of_half(f, d[2 * i]), normal_of_half(f, d[2 * i + 1]));
+      out[i] =
+          pack<T>(normal_of_half<kCoefficients<T>>(f, d[2 * i]), normal_of_half<kCoefficients<T>>(f, d[2 * i + 1]));
     } else {
       out[i] = pack<T>(activate<kShape, kCoefficients<T>>(f, d[2 * i]),
                        activate<kShape, kCoefficients<T>>(f, d[2 * i + 1]));
     }
   }
-}
-
-template <class T, class Tile>
-__device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
-  with_shape<Tile::kGated>(f.shape, [&](auto shape) { finish<T, Tile, decltype(shape)::value>(f, d, out); });
 }
 
 // Packed pairs to shared memory in the layout of the output's tensor map: 64 rows of kBox columns, swizzled over that
@@ -341,24 +339,27 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
         }
       }
       const int row = tile.row * Tile::kM + (Tile::kTurns ? 0 : warpgroup * Tile::kRows);
+      // One branch a tile: with one a box, the code of other activations in between, MLPs took 2 % longer.
+      with_shape<Tile::kGated>(p.f.shape, [&](auto shape) {
 #pragma unroll
-      for (int i = 0; i < Tile::kBlocks; ++i) {
+        for (int i = 0; i < Tile::kBlocks; ++i) {
 #pragma unroll
-        for (int box = 0; box < Tile::kOut / Tile::kBox; ++box) {
-          std::uint32_t out[Tile::kBox / 4];
-          finish<T, Tile>(p.f, d[i] + box * (Tile::kBox / 2), out);
-          stage_output<Tile>(area, out);
-          ptx::fence_async_shared();
-          // The thread that stores lets nobody go on to the next area before its last store has read it.
-          if (thread == 0) ptx::tma_store_wait_read<Tile::kStores - 2>();
-          ptx::barrier_sync(named, 128);
-          if (thread == 0) {
-            ptx::tma_store(p.out, area, column + box * Tile::kBox, row + 64 * i);
-            ptx::tma_store_commit();
+          for (int box = 0; box < Tile::kOut / Tile::kBox; ++box) {
+            std::uint32_t out[Tile::kBox / 4];
+            finish<T, Tile, decltype(shape)::value>(p.f, d[i] + box * (Tile::kBox / 2), out);
+            stage_output<Tile>(area, out);
+            ptx::fence_async_shared();
+            // The thread that stores lets nobody go on to the next area before its last store has read it.
+            if (thread == 0) ptx::tma_store_wait_read<Tile::kStores - 2>();
+            ptx::barrier_sync(named, 128);
+            if (thread == 0) {
+              ptx::tma_store(p.out, area, column + box * Tile::kBox, row + 64 * i);
+              ptx::tma_store_commit();
+            }
+            area = area == staged + (Tile::kStores - 1) * Tile::kBytesStaged ? staged : area + Tile::kBytesStaged;
           }
-          area = area == staged + (Tile::kStores - 1) * Tile::kBytesStaged ? staged : area + Tile::kBytesStaged;
         }
-      }
+      });
     }
     if (thread == 0) ptx::tma_store_wait();
   }
@@ -398,6 +399,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
   p.group = group_of(Tile::kM);
+  p.backwards = call.backwards;
   p.wait_first = !call.weights_ready;
   p.draws = call.draws_weights;
   p.next = call.next;
