@@ -41,6 +41,7 @@ def fit(name: str, degree: int, floor: float, limit: float) -> tuple[float, list
 # degree, FLOOR, LIMIT
 for name, use, *how in (
     ("gelu", "bf16", 3, 2**-14, 4.5),
+    ("gelu", "bf16 of sm90", 3, 2**-8, 4),
     ("gelu", "fp16", 5, 2**-14, 6),
     ("gelu_tanh", "bf16", 4, 2**-14, 4),
     ("gelu_tanh", "fp16", 5, 2**-11, 4),

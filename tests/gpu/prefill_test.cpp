@@ -123,7 +123,7 @@ double fast_form(const FastActivation& f, DType dtype, double x) {
   if (f.shape == Shape::normal) {
     const double h = x / 2, a = std::abs(h);
     double q = 0;
-    for (int i = 5; i >= 0; --i) q = q * a + static_cast<double>(f.p[i]);
+    for (int i = dtype == DType::f16 ? 5 : 3; i >= 0; --i) q = q * a + static_cast<double>(f.p[i]);
     return h + a * (1 - std::exp2(q));
   }
   const double t = std::min(x * x, 36.0);
@@ -136,11 +136,14 @@ double fast_form(const FastActivation& f, DType dtype, double x) {
 // fast activations, over every value of the storage type that is not infinite.
 TEST(Prefill, FastActivationsKeepTheNumericRule) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
-    for (const char* text : {"gelu:8x8", "geglu:8x8", "gelu_tanh:8x8", "quick_gelu:8x8", "swiglu:8x8"}) {
+    for (const char* text :
+         {"gelu:64x16", "gelu:8x16", "geglu:8x8", "gelu_tanh:8x8", "quick_gelu:8x8", "swiglu:8x8"}) {
       MlpSpec spec = test::spec_of(text);
       spec.dtype = dtype;
       const FastActivation f = fast_activation(spec);
-      ASSERT_EQ(f.shape, spec.activation == Activation::gelu && !spec.gated ? Shape::normal : Shape::logistic);
+      const bool normal =
+          text == std::string("gelu:64x16") || (text == std::string("gelu:8x16") && dtype == DType::f16);
+      ASSERT_EQ(f.shape, normal ? Shape::normal : Shape::logistic);
       double worst = 0;
       for (std::uint32_t bits = 0; bits < 0x10000u; ++bits) {
         const auto half = static_cast<std::uint16_t>(bits);
@@ -153,7 +156,8 @@ TEST(Prefill, FastActivationsKeepTheNumericRule) {
       }
       EXPECT_LE(worst, epsilon(dtype)) << text << ", " << to_string(dtype);
       if (spec.activation == Activation::gelu) {
-        EXPECT_LE(worst, f.shape == Shape::normal ? 6e-5 : dtype == DType::bf16 ? 4.2e-4 : 9.2e-5);
+        const double bf16 = normal ? 1.5e-3 : 4.2e-4, f16 = normal ? 6e-5 : 9.2e-5;
+        EXPECT_LE(worst, dtype == DType::bf16 ? bf16 : f16);
       }
     }
   }
@@ -180,6 +184,7 @@ TEST(Prefill, EveryTileAndSplitIsExact) {
               if (!splits && kTiles[index].gated == spec.gated) up.tile = index;
               draw_weights(up, products.out);
               GemmCall down{products.out, {}, 6, ctas, tokens != 131, true};
+              down.backwards = tokens != 253;
               if (!splits && !kTiles[index].gated) down.tile = index;
               Status status = bf16 ? (spec.gated ? gemm_bf16_gated(up, stream) : gemm_bf16(up, stream))
                                    : (spec.gated ? gemm_f16_gated(up, stream) : gemm_f16(up, stream));

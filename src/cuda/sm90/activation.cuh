@@ -11,21 +11,23 @@ namespace fusedmlp::cuda::sm90 {
 // 1 / (1 + 2^z)
 __device__ inline float logistic2(float z) { return reciprocal_approximate(1.0f + exp2_approximate(z)); }
 
-// Shape::normal of x = 2 h. The top coefficient is negative: no clamp.
+// Shape::normal of x = 2 h, kDegree that of `p`. The top coefficient is negative: no clamp.
+template <int kDegree>
 __device__ inline float normal_of_half(const FastActivation& f, float h) {
   const float a = fabsf(h);
-  float q = f.p[5];
+  float q = f.p[kDegree];
 #pragma unroll
-  for (int i = 4; i >= 0; --i) q = fmaf(q, a, f.p[i]);
+  for (int i = kDegree - 1; i >= 0; --i) q = fmaf(q, a, f.p[i]);
   return fmaf(a, 1.0f - exp2_approximate(q), h);
 }
 
-// f(x), and for a gated MLP f(x) * up. Coefficients: how many of `p` are used by Shape::logistic.
+// f(x), and for a gated MLP f(x) * up. Coefficients: how many of `p` are used by Shape::logistic, and the degree of
+// Shape::normal.
 template <Shape kShape, int kCoefficients>
 __device__ inline float activate(const FastActivation& f, float x) {
   if constexpr (kShape == Shape::relu) return x < 0.0f ? 0.0f : x;
   if constexpr (kShape == Shape::relu2) return x < 0.0f ? 0.0f : x * x;
-  if constexpr (kShape == Shape::normal) return normal_of_half(f, 0.5f * x);
+  if constexpr (kShape == Shape::normal) return normal_of_half<kCoefficients>(f, 0.5f * x);
   if constexpr (kShape == Shape::sigmoid) return logistic2(x * f.p[0]);
   if constexpr (kShape == Shape::logistic) {
     const float t = fminf(x * x, 36.0f);  // from |x| = 6 on Phi(-|x|) < 1e-9, and the fit no longer holds

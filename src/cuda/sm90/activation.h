@@ -20,7 +20,7 @@ enum class Shape : std::uint8_t { identity, relu, relu2, sigmoid, logistic, norm
 struct FastActivation {
   Shape shape = Shape::identity;
   // logistic: coefficients of p in powers of x^2, times -log2(e): sigmoid(z) = 1 / (1 + 2^(-z log2(e))).
-  // normal: of log2(2 Phi(-2 a)) in powers of a.
+  // normal: of log2(2 Phi(-2 a)) in powers of a, four for bf16.
   float p[6] = {};
   float limit = 0;  // swiglu_oai; its alpha is in p[0]
 };

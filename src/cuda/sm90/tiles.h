@@ -85,6 +85,7 @@ struct GemmCall {
   bool overlaps_predecessor = false;  // started before the launch ahead of it is complete
   bool weights_ready = false;         // only `gemm.a` depends on that launch
   bool draws_weights = false;         // into L2 before it waits for that launch
+  bool backwards = false;             // from the last rows of `gemm.a` to the first: those were written last
   const void* next = nullptr;         // weights of the product behind it, drawn while its last tiles are multiplied
   std::int64_t next_bytes = 0;        // a multiple of 16
 };
