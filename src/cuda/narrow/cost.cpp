@@ -29,19 +29,22 @@ double at_least_memory(double seconds, const MlpSpec& spec, std::int64_t tokens,
 
 }  // namespace
 
-// Two warpgroups of an SM take 64 tokens each, chunk by chunk; alone, one takes less time than both together. A chunk
-// costs time besides its products, most of which is beside the other's products, and a tile does.
+// Three warpgroups of an SM, or two, take 64 tokens each, chunk by chunk. A chunk costs time besides its products,
+// and a tile does; fewer warpgroups than there are take more than their share.
 double hopper_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  constexpr double kProducts = 1.42;  // clocks of one at the tensor cores' nominal rate
-  constexpr double kChunk = 330, kGatedChunk = 774, kTile = 1800;
-  constexpr double kAlone = 0.63;
+  constexpr double kProducts = 1.23;  // clocks of one at the tensor cores' nominal rate
+  constexpr double kChunk = 273, kGatedChunk = 312, kTile = 449;
+  constexpr double kOneOfTwo = 0.64, kOneOfThree = 0.43, kTwoOfThree = 0.69;
   const int width = padded_width(spec.d_in, spec.d_out);
-  const int units = spec.gated || width > 128 ? 64 : 128;  // of a chunk
-  const double products = 2.0 * 64 * units * width * (spec.gated ? 3 : 2) / rate(spec, device);
+  const bool narrow_chunk = width == 192 && !spec.gated;
+  const int units = spec.gated || narrow_chunk ? 64 : 128;  // of a chunk
+  const int most = width <= 128 || narrow_chunk ? 3 : 2;    // warpgroups
+  const double products = 64.0 * units * width * (spec.gated ? 3 : 2) / rate(spec, device);
   const auto chunks = static_cast<double>(divide_up(spec.d_hidden, units));
-  const double both = chunks * (kProducts * products + (spec.gated ? kGatedChunk : kChunk)) + kTile;
-  const std::int64_t rounds = divide_up(divide_up(tokens, 64), device.cores);  // of tiles, of the busiest SM
-  const double clocks = both * (static_cast<double>(rounds / 2) + (rounds % 2 == 0 ? 0 : kAlone));
+  const double all = most * (chunks * (kProducts * products + (spec.gated ? kGatedChunk : kChunk)) + kTile);
+  const std::int64_t tiles = divide_up(divide_up(tokens, 64), device.cores);  // of the busiest SM
+  const double left = tiles % most == 0 ? 0 : most == 2 ? kOneOfTwo : tiles % 3 == 1 ? kOneOfThree : kTwoOfThree;
+  const double clocks = all * (static_cast<double>(tiles / most) + left);
   return at_least_memory(clocks / clock(spec, device), spec, tokens, device);
 }
 
