@@ -158,10 +158,7 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
   constexpr std::int64_t kRowStride = 2 * kTileK;         // bytes
   constexpr std::int64_t kPanelStride = 4 * kPanelWidth;  // bytes: a pair of k of 32 columns
   constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
-  // c has left L1 since the last block: in the last steps its lines are drawn in, a quarter at each.
-  constexpr std::int64_t kLastSteps = 4;
   constexpr std::int64_t kNearSteps = 4;
-  constexpr std::int64_t kQuarter = kBlockFloats * static_cast<std::int64_t>(sizeof(float)) / kLastSteps;
   const std::int64_t last = slice.steps - 1;
   if constexpr (kRowTiles == 1) Close<Tiles>(open);
   float* const before = open;
@@ -205,10 +202,6 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     draw_in(ahead.at + first_part, ahead.bytes - first_part);
     multiply.template operator()<1, 4, 7>();
     ahead.at += ahead.bytes;
-    if (const std::int64_t left = last - s; left < kLastSteps) {
-      const std::byte* line = reinterpret_cast<const std::byte*>(c) + left * kQuarter;
-      for (std::int64_t i = 0; i < kQuarter; i += kLineBytes) Tiles::prefetch_near(line + i);
-    }
     // The pending block is stored by now, but its first lines only just.
     if (!kFirst || last == 0) work.step();
   };
