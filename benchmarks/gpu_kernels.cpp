@@ -21,22 +21,13 @@
 #include "core/text.h"
 #include "cuda/common/operands.h"
 #include "fusedmlp/fusedmlp.h"
+#include "gpu_require.h"
 
 namespace {
 
 using namespace fusedmlp;
-
-void require(const Status& status) {
-  if (status) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
-}
-
-template <class T>
-T take(Result<T> result) {
-  require(result.status());
-  return std::move(result).value();
-}
+using benchmarks::require;
+using benchmarks::take;
 
 const DeviceInfo& gpu() {
   static const DeviceInfo device = take(describe(Device::cuda()));

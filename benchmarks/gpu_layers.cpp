@@ -19,29 +19,16 @@
 #include "core/text.h"
 #include "cuda/common/operands.h"
 #include "fusedmlp/fusedmlp.h"
+#include "gpu_require.h"
 
 namespace {
 
 using namespace fusedmlp;
+using benchmarks::require;
+using benchmarks::take;
 
 constexpr int kSamples = 21;
 constexpr double kSampleSeconds = 4e-3;
-
-void require(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "CUDA: %s\n", cudaGetErrorString(error));
-  std::exit(1);
-}
-void require(const Status& status) {
-  if (status) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
-}
-template <class T>
-T take(Result<T> result) {
-  require(result.status());
-  return std::move(result).value();
-}
 
 cuda::DeviceMemory allocate(std::size_t bytes) { return take(cuda::DeviceMemory::allocate(bytes)); }
 

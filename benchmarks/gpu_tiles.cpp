@@ -10,20 +10,16 @@
 #include <vector>
 
 #include "cuda/sm80/tiles.h"
+#include "gpu_require.h"
 
 namespace {
 
 using namespace fusedmlp;
 namespace sm80 = fusedmlp::cuda::sm80;
+using benchmarks::require;
 
 constexpr double kColdBytes = 150e6;
 constexpr int kSamples = 7;
-
-void require(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "CUDA: %s\n", cudaGetErrorString(error));
-  std::exit(1);
-}
 
 // `bytes` bytes of bf16 between -2 and 2, never freed: the process is short.
 void* random_memory(std::size_t bytes) {

@@ -22,7 +22,7 @@ char* fusedmlp_info_json(void);
 /* {"ok":true,"spec":..,"tokens":..,"device":..,"chosen":"..","predicted_us":..,"limit_us":..,"entries":[
  *   {"name":..,"predicted_us":..|null,"basis":..,"bound":..,"chosen":..,"reason":..}]}
  * For a GPU also "library_us", predicted for a framework's own operations, and "pays": whether a caller who has those
- * gains by the chosen kernel. */
+ * should run the chosen kernel (Selection::pays in packed.h). */
 char* fusedmlp_explain_json(const char* spec, int64_t tokens, const char* device);
 
 /* Measures every CPU kernel for MLPs, writes the tuned table and uses it from now on. The request:

@@ -25,8 +25,8 @@ struct Selection {
   // Predicted for a framework's own operations, a GEMM library's products and an activation kernel between them: what
   // a caller who has them may prefer. 0 on the CPU, where it is not modelled.
   double library_seconds = 0;
-  // False where those are predicted to be faster, and to take long enough that issuing several costs nothing. True on
-  // the CPU.
+  // False where those are predicted to be faster, and to take long enough that issuing several costs nothing, and
+  // where the kernel fuses nothing ("cuda.layers"); unless FUSEDMLP_KERNEL forces it. True on the CPU.
   bool pays = true;
 };
 Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const void* packed, const RunArgs& args,

@@ -6,7 +6,6 @@
 #include <array>
 #include <cstdlib>
 #include <optional>
-#include <string_view>
 
 #include "call.h"
 #include "fusedmlp/packed.h"
@@ -41,11 +40,6 @@ bool forced() {
   return kernel != nullptr && *kernel != '\0';
 }
 
-bool worth_it(const Selection& selection) {
-  if (forced()) return true;
-  return selection.pays && std::string_view(selection.kernel) != "cuda.layers";
-}
-
 }  // namespace
 
 Tensor compute_on_gpu(const Tensor& x, const Operands& operands) {
@@ -64,7 +58,7 @@ Tensor compute_on_gpu(const Tensor& x, const Operands& operands) {
       return unfused(x, operands);
     check(selection.status());
   }
-  if (!worth_it(*selection)) return unfused(x, operands);
+  if (!selection->pays) return unfused(x, operands);
   // Given back when this returns: the allocator hands it to later work on the same stream only.
   std::optional<Tensor> workspace;
   if (selection->workspace_bytes > 0) {

@@ -86,7 +86,7 @@ class Explanation(dict):
             lines.append(f"{mark} {name:<{widths[1]}}  {time:>{widths[2]}}  {reason}".rstrip())
         library = self.get("library_us")
         if library is not None:
-            outcome = "" if self.get("pays") else ", less than the fused kernel: they run instead"
+            outcome = "" if self.get("pays") else ": they run instead"
             lines.append(f"  PyTorch's own operators: predicted {library:.1f} us{outcome}")
         limit = self.get("limit_us")
         if limit is not None:

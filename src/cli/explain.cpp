@@ -1,7 +1,6 @@
 // fusedmlp explain: which kernel would run, what it would take, and why not the others.
 
 #include "cli/command.h"
-#include "core/cost_model.h"
 #include "core/dispatch.h"
 #include "fusedmlp/device.h"
 
@@ -24,9 +23,9 @@ void put_explanation(JsonWriter& json, const core::Query& query, const std::vect
   put(json, "device", to_string(query.device.device));
   put(json, "threads", query.threads);
   if (query.device.device.type != DeviceType::cpu) {
-    const double library = core::library_seconds(query.spec, query.tokens, query.device);
-    put(json, "library_us", library * 1e6);
-    put(json, "pays", core::fusing_pays(core::chosen(list).prediction.seconds, library));
+    const core::Fusing gain = core::fusing(query, list);
+    put(json, "library_us", gain.library_seconds * 1e6);
+    put(json, "pays", gain.pays);
   }
   put(json, "limit_us", limit.seconds * 1e6);
   put(json, "limit_bound", core::to_string(limit.bound));

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "core/answer.h"
-#include "core/cost_model.h"
 #include "core/device.h"
 #include "core/dispatch.h"
 #include "core/launches.h"
@@ -124,9 +123,9 @@ Status explain_into(Json& json, const char* spec_text, std::int64_t tokens, cons
   json.string("chosen", chosen.entry->name);
   json.number("predicted_us", chosen.prediction.seconds * 1e6);
   if (device->type != DeviceType::cpu) {
-    const double library = core::library_seconds(*spec, tokens, **info);
-    json.number("library_us", library * 1e6);
-    json.boolean("pays", core::fusing_pays(chosen.prediction.seconds, library));
+    const core::Fusing gain = core::fusing(query, *list);
+    json.number("library_us", gain.library_seconds * 1e6);
+    json.boolean("pays", gain.pays);
   }
   json.number("limit_us", limit.seconds * 1e6);
   json.string("limit_bound", core::to_string(limit.bound));

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/cost_model.h"
 #include "core/device.h"
 #include "core/format.h"
 #include "core/text.h"
@@ -146,6 +147,18 @@ Result<std::vector<Candidate>> candidates(const Query& query) {
   return candidates(query, kernels(query.device.device.type), forced_kernel(), tuned().find(query));
 }
 
+const Candidate& chosen(const std::vector<Candidate>& list) {
+  return *std::find_if(list.begin(), list.end(), [](const Candidate& c) { return c.chosen; });
+}
+
+Fusing fusing(const Query& query, const std::vector<Candidate>& list) {
+  if (query.device.device.type == DeviceType::cpu) return {};
+  const Candidate& taken = chosen(list);
+  const double library = library_seconds(query.spec, query.tokens, query.device);
+  const bool fuses = taken.entry != list.back().entry && fusing_pays(taken.prediction.seconds, library);
+  return {library, fuses || taken.by == ChosenBy::forced};
+}
+
 Result<Choice> decide(const Query& query) {
   constexpr std::size_t kRemembered = 8;
   thread_local std::array<std::optional<Remembered>, kRemembered> recent;
@@ -159,8 +172,9 @@ Result<Choice> decide(const Query& query) {
   const Result<std::vector<Candidate>> list =
       candidates(query, kernels(query.device.device.type), forced, table.find(query));
   if (!list) return list.status();
-  const auto chosen = std::find_if(list->begin(), list->end(), [](const Candidate& c) { return c.chosen; });
-  const Choice choice{chosen->entry, chosen->entry->workspace_bytes(query), chosen->prediction.seconds};
+  const Candidate& taken = chosen(*list);
+  const Choice choice{taken.entry, taken.entry->workspace_bytes(query), taken.prediction.seconds,
+                      fusing(query, *list)};
   if (is_permanent(query.device)) {
     recent[next] = {query.spec,     query.tokens, &query.device, query.threads, query.packed,
                     query.operands, forced,       &table,        choice};

@@ -31,10 +31,18 @@ Result<std::vector<Candidate>> candidates(const Query& query);
 Result<std::vector<Candidate>> candidates(const Query& query, std::span<const KernelEntry> table, const char* forced,
                                           const TunedRecord* tuned = nullptr);
 
+// What a caller who has a framework's own operations gains by the chosen entry.
+struct Fusing {
+  double library_seconds = 0;  // predicted for those operations; 0 on the CPU, where they are not modelled
+  bool pays = true;  // on a GPU: the entry is forced, or it fuses (the table's last does not) and fusing_pays()
+};
+Fusing fusing(const Query& query, const std::vector<Candidate>& list);
+
 struct Choice {
-  const KernelEntry* entry;
-  std::size_t workspace_bytes;
-  double seconds;  // predicted
+  const KernelEntry* entry = nullptr;
+  std::size_t workspace_bytes = 0;
+  double seconds = 0;  // predicted
+  Fusing fusing;
 };
 
 // candidates() reduced to the entry that runs. Answers about a permanent description (core/device.h) are remembered

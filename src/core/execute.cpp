@@ -131,13 +131,11 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
   }
   const Result<Choice> choice = decide(query);
   if (!choice) return choice.status();
-  prepared.entry = choice->entry;
-  prepared.workspace_bytes = choice->workspace_bytes;
-  prepared.seconds = choice->seconds;
-  if (args.workspace != nullptr && args.workspace_bytes < prepared.workspace_bytes) {
+  prepared.choice = *choice;
+  if (args.workspace != nullptr && args.workspace_bytes < choice->workspace_bytes) {
     return wrong("workspace_bytes",
-                 core::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", prepared.entry->name,
-                              prepared.workspace_bytes, args.tokens, query.threads, args.workspace_bytes));
+                 core::format("{} needs at least {} bytes for {} tokens on {} threads, got {}", choice->entry->name,
+                              choice->workspace_bytes, args.tokens, query.threads, args.workspace_bytes));
   }
   return prepared;
 }

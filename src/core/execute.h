@@ -8,13 +8,11 @@
 
 namespace fusedmlp::core {
 
-// Arguments checked and completed. entry == nullptr: nothing to do (no tokens).
+// Arguments checked and completed. choice.entry == nullptr: nothing to do (no tokens).
 struct Prepared {
-  const KernelEntry* entry = nullptr;
+  Choice choice;
   const DeviceInfo* device = nullptr;  // what the entry is to be run with: the device, or a partition of it
   RunArgs args;                        // ldx, ldy and executor are set; the workspace only if the caller gave one
-  std::size_t workspace_bytes = 0;     // what the entry needs
-  double seconds = 0;                  // predicted
 };
 
 // Ok, or which argument is wrong. Everything but the workspace, whose least size depends on the kernel.

@@ -32,10 +32,6 @@ std::string work(const Query& query) {
 
 }  // namespace
 
-const Candidate& chosen(const std::vector<Candidate>& list) {
-  return *std::find_if(list.begin(), list.end(), [](const Candidate& c) { return c.chosen; });
-}
-
 std::string reason(const Candidate& candidate, const std::vector<Candidate>& list) {
   if (!candidate.unsupported.empty()) return candidate.unsupported;
   const Candidate& other = chosen(list);
@@ -85,11 +81,9 @@ std::string explain_text(const Query& query, const std::vector<Candidate>& list)
     }
   }
   if (device.device.type != DeviceType::cpu) {
-    const double library = library_seconds(query.spec, query.tokens, device);
-    text += core::format("a framework's own operations: predicted {}{}\n", duration(library),
-                         fusing_pays(chosen(list).prediction.seconds, library)
-                             ? ""
-                             : ", less than the fused kernel: from PyTorch they run instead");
+    const Fusing gain = fusing(query, list);
+    text += core::format("a framework's own operations: predicted {}{}\n", duration(gain.library_seconds),
+                         gain.pays ? "" : ": from PyTorch they run instead");
   }
   const TunedState& table = tuned();
   if (table.notable()) text += core::format("tuned table {}\n", table.describe(device));

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/aligned_buffer.h"
-#include "core/cost_model.h"
 #include "core/device.h"
 #include "core/execute.h"
 #include "core/format.h"
@@ -85,15 +84,14 @@ Result<Selection> select(const MlpSpec& spec, const MlpWeights& weights, const v
     const Result<core::Prepared> prepared =
         core::prepare({spec, plain, bytes == 0 ? nullptr : packed}, bytes, without, **info);
     if (!prepared) return prepared.status();
-    if (prepared->entry == nullptr) return Selection{};
+    const core::Choice& choice = prepared->choice;
+    if (choice.entry == nullptr) return Selection{};
     Selection out;
-    out.kernel = prepared->entry->name;
-    out.workspace_bytes = prepared->workspace_bytes;
-    out.seconds = prepared->seconds;
-    if (device.type != DeviceType::cpu) {
-      out.library_seconds = core::library_seconds(spec, args.tokens, *prepared->device);
-      out.pays = core::fusing_pays(out.seconds, out.library_seconds);
-    }
+    out.kernel = choice.entry->name;
+    out.workspace_bytes = choice.workspace_bytes;
+    out.seconds = choice.seconds;
+    out.library_seconds = choice.fusing.library_seconds;
+    out.pays = choice.fusing.pays;
     return out;
   });
 }
@@ -108,20 +106,20 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     const core::Problem problem{spec, plain, bytes == 0 ? nullptr : packed};
     Result<core::Prepared> prepared = core::prepare(problem, bytes, args, **info);
     if (!prepared) return prepared.status();
-    if (prepared->entry == nullptr) return {};
+    if (prepared->choice.entry == nullptr) return {};
     RunArgs& ready = prepared->args;
-    if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
-      return prepared->entry->run(problem, ready, *prepared->device);
+    if (ready.workspace != nullptr || prepared->choice.workspace_bytes == 0) {
+      return prepared->choice.entry->run(problem, ready, *prepared->device);
     }
     if (device.type != DeviceType::cpu) {
-      return Status(
-          StatusCode::invalid_argument, "workspace",
-          core::format("must be given on {} without a plan: {} bytes", to_string(device), prepared->workspace_bytes));
+      return Status(StatusCode::invalid_argument, "workspace",
+                    core::format("must be given on {} without a plan: {} bytes", to_string(device),
+                                 prepared->choice.workspace_bytes));
     }
-    const ThreadArena arena(prepared->workspace_bytes);
+    const ThreadArena arena(prepared->choice.workspace_bytes);
     ready.workspace = arena.buffer().data();
     ready.workspace_bytes = arena.buffer().size();
-    return prepared->entry->run(problem, ready, *prepared->device);
+    return prepared->choice.entry->run(problem, ready, *prepared->device);
   });
 }
 

@@ -106,24 +106,24 @@ struct Plan::Impl {
   Status run(const RunArgs& args) const {
     Result<core::Prepared> prepared = core::prepare(problem(), packed_bytes, args, *device);
     if (!prepared) return prepared.status();
-    if (prepared->entry == nullptr) return {};
+    if (prepared->choice.entry == nullptr) return {};
     RunArgs& ready = prepared->args;
-    if (ready.workspace != nullptr || prepared->workspace_bytes == 0) {
-      return prepared->entry->run(problem(), ready, *prepared->device);
+    if (ready.workspace != nullptr || prepared->choice.workspace_bytes == 0) {
+      return prepared->choice.entry->run(problem(), ready, *prepared->device);
     }
     if (arena != nullptr) {
       // Threads that share a stream share its workspace: the launches of one run must not fall between another's.
       const std::lock_guard lock(queueing);
-      const Result<void*> workspace = arena->workspace(prepared->workspace_bytes, ready.stream);
+      const Result<void*> workspace = arena->workspace(prepared->choice.workspace_bytes, ready.stream);
       if (!workspace) return workspace.status();
       ready.workspace = *workspace;
-      ready.workspace_bytes = prepared->workspace_bytes;
-      return prepared->entry->run(problem(), ready, *prepared->device);
+      ready.workspace_bytes = prepared->choice.workspace_bytes;
+      return prepared->choice.entry->run(problem(), ready, *prepared->device);
     }
-    const Lease lease(workspaces, prepared->workspace_bytes);
+    const Lease lease(workspaces, prepared->choice.workspace_bytes);
     ready.workspace = lease.buffer().data();
     ready.workspace_bytes = lease.buffer().size();
-    return prepared->entry->run(problem(), ready, *prepared->device);
+    return prepared->choice.entry->run(problem(), ready, *prepared->device);
   }
 };
 

@@ -146,17 +146,26 @@ TEST_F(Dispatch, ExplainIsATable) {
             "  last         1000 ms  modelled     overhead  slower: 1000 ms against 2.0 us  the baseline\n");
 }
 
-TEST_F(Dispatch, ExplainSaysWhereAFrameworksOperationsAreFaster) {
+TEST_F(Dispatch, AFrameworksOperationsRunWhereTheyAreFasterOrNothingIsFused) {
   device_.device = Device::cuda();
   device_.memory_bandwidth = 1e12;
   device_.launch_seconds = 1e-6;
-  const auto own_line = [&](std::int64_t tokens) {
-    const auto list = candidates(query(tokens), kTable, "few").value();  // a microsecond a token
+  const KernelEntry table[] = {kTable[0], kTable[3]};  // a microsecond a token; the last
+  const auto pays = [&](std::int64_t tokens, std::span<const KernelEntry> of, const char* forced = nullptr) {
+    const auto list = candidates(query(tokens), of, forced).value();
+    const Fusing gain = fusing(query(tokens), list);
+    EXPECT_GT(gain.library_seconds, 0);
     const std::string text = explain_text(query(tokens), list);
-    return text.substr(text.find("a framework's"));
+    EXPECT_EQ(text.ends_with(" us: from PyTorch they run instead\n"), !gain.pays) << text;
+    return gain.pays;
   };
-  EXPECT_EQ(own_line(10), "a framework's own operations: predicted 12.1 us\n");  // issuing them takes longer
-  EXPECT_TRUE(own_line(60).ends_with(" us, less than the fused kernel: from PyTorch they run instead\n"));
+  EXPECT_TRUE(pays(10, table));  // issuing them takes longer
+  EXPECT_FALSE(pays(60, table));
+  EXPECT_TRUE(pays(60, table, "few"));
+  EXPECT_FALSE(pays(10, std::span(table, 1)));  // the table's last
+  EXPECT_TRUE(pays(60, table, "last"));
+  device_.device = Device::cpu();
+  EXPECT_TRUE(fusing(query(60), candidates(query(60), table, nullptr).value()).pays);
 }
 
 TEST(Registry, TheReferenceIsLastAndRunsEverything) {

@@ -18,9 +18,22 @@ constexpr double kSumsShare = 1.6;
 
 constexpr std::int64_t kLeastSplitDepth = 4 * kDepth;
 
+struct Outputs {
+  std::int64_t m, n;
+};
+
+Outputs outputs_of_block(const Product& p, TileName tile) {
+  if (p.dtype == DType::f32) {
+    const bool large = tile == TileName::large;
+    return {large ? 128 : 64, large && !p.gated ? 128 : 64};
+  }
+  const TileShape& shape = kTiles[static_cast<int>(tile)];
+  return {shape.m, shape.weight_rows / (p.gated ? 2 : 1)};
+}
+
 struct Block {
-  std::int64_t m, n;         // outputs
-  std::int64_t weight_rows;  // n, or twice that
+  std::int64_t m;
+  std::int64_t weight_rows;  // twice the output columns in a gated product
   int per_sm;                // blocks that run side by side
   double full;               // share of the SM's rate that those reach together
   double alone;              // that one block reaches
@@ -30,15 +43,15 @@ struct Block {
 // mma.sync alone reaches two thirds of the rate of Hopper's tensor cores (docs/lab-notes-gpu.md); Ampere's and Ada's
 // are made for it.
 Block block(const Product& p, TileName tile, const DeviceInfo& device) {
-  const int weights = p.gated ? 2 : 1;
+  const Outputs outputs = outputs_of_block(p, tile);
+  const std::int64_t weight_rows = outputs.n * (p.gated ? 2 : 1);
   if (p.dtype == DType::f32) {
     const bool large = tile == TileName::large;
-    const int n = large && !p.gated ? 128 : 64;
-    return {large ? 128 : 64, n, std::int64_t{n} * weights, 2, large ? 0.6 : 0.45, large ? 0.4 : 0.3, 2e-6};
+    return {outputs.m, weight_rows, 2, large ? 0.6 : 0.45, large ? 0.4 : 0.3, 2e-6};
   }
   const TileShape& shape = kTiles[static_cast<int>(tile)];
   const double most = device.compute_capability >= 90 ? 0.45 : 0.8;
-  Block b{shape.m, shape.weight_rows / weights, shape.weight_rows, shape.blocks_per_sm, most, most, 3.2e-6};
+  Block b{outputs.m, weight_rows, shape.blocks_per_sm, most, most, 3.2e-6};
   switch (tile) {
     case TileName::small:
       b.full = 0.42 * most;
@@ -62,18 +75,23 @@ Block block(const Product& p, TileName tile, const DeviceInfo& device) {
 
 }  // namespace
 
+std::int64_t blocks(const Product& p, const GemmPlan& plan) {
+  const Outputs each = outputs_of_block(p, plan.tile);
+  return (p.m + each.m - 1) / each.m * ((p.n + each.n - 1) / each.n) * plan.splits;
+}
+
 double predicted_seconds(const Product& p, const GemmPlan& plan, const DeviceInfo& device) {
   const Block b = block(p, plan.tile, device);
   const double sms = device.cores;
-  const double blocks = static_cast<double>((p.m + b.m - 1) / b.m * ((p.n + b.n - 1) / b.n)) * plan.splits;
+  const auto count = static_cast<double>(blocks(p, plan));
   const std::int64_t split_k = (p.k + plan.splits - 1) / plan.splits;
   const double depth = static_cast<double>((split_k + kDepth - 1) / kDepth * kDepth);
   const double work = 2.0 * static_cast<double>(b.m * b.weight_rows) * depth;  // of a block
   const double peak = device.flops_per_core[static_cast<int>(p.dtype)];
 
   // Full waves run b.per_sm blocks an SM; the rest runs as thinly as it can be spread.
-  const double full_waves = std::floor(blocks / (sms * b.per_sm));
-  const double rest = std::ceil((blocks - full_waves * sms * b.per_sm) / sms);
+  const double full_waves = std::floor(count / (sms * b.per_sm));
+  const double rest = std::ceil((count - full_waves * sms * b.per_sm) / sms);
   const double share = b.per_sm == 1 ? b.full : b.alone + (b.full - b.alone) * (rest - 1) / (b.per_sm - 1);
   double compute = full_waves * (b.per_sm * work / (b.full * peak) + b.start_and_end);
   if (rest > 0) compute += rest * work / (share * peak) + b.start_and_end;
@@ -82,7 +100,7 @@ double predicted_seconds(const Product& p, const GemmPlan& plan, const DeviceInf
   const double weights = p.gated ? 2 : 1;
   const double outputs = static_cast<double>(p.m * p.n);
   const double bytes = size * (weights * static_cast<double>(p.n * p.k) + static_cast<double>(p.m * p.k) + outputs);
-  const double busy = std::min(1.0, blocks / sms);  // few blocks cannot keep memory busy
+  const double busy = std::min(1.0, count / sms);  // few blocks cannot keep memory busy
   const double kernel = device.launch_seconds + kRampSeconds;
   double seconds = std::max(compute, bytes / (kMemoryShare * busy * device.memory_bandwidth)) + kernel;
   if (plan.splits > 1) {  // another kernel, and the sums to and from L2

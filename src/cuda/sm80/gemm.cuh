@@ -431,7 +431,7 @@ Status launch_gemm(const GemmCall& call, int stages, cudaStream_t stream) {
   finish.grid = static_cast<unsigned>((g.m * g.n / columns + 255) / 256);
   finish.block = 256;
   finish.stream = stream;
-  finish.overlaps_predecessor = call.overlaps_predecessor;
+  finish.overlaps_predecessor = call.finish_overlaps;
   if (columns == 4) return launch<finish_kernel<T, kDual, 4>>(kName, finish, 0, args);
   return launch<finish_kernel<T, kDual, 1>>(kName, finish, 0, args);
 }

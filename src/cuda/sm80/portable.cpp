@@ -14,10 +14,14 @@ namespace {
 
 constexpr std::size_t kAlign = 256;
 
-// Up to so many tokens the second product starts while the first one drains, which gains 1 to 2 us. With more, its
-// blocks would be there before most SMs have room and lie on the others together (H200: GELU+bias 768x3072 at 1024
-// tokens 60 us, the products by themselves 21 and 21).
+// Up to so many tokens the second product starts while the first one drains, which gains 1 to 3 us. With more it does so
+// where all SMs have the same room left: else its blocks would be there before most have any, and lie on the others
+// together (H200: GELU+bias 768x3072 at 1024 tokens 60 us, 48 without).
 constexpr std::int64_t kOverlapTokens = 128;
+
+bool leaves_equal_room(const Product& first, const GemmPlan& plan, const DeviceInfo& device) {
+  return plan.splits == 1 && blocks(first, plan) <= device.cores;
+}
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -80,8 +84,10 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   GemmCall second;
   second.plan = l.out_plan;
   second.partial = first.partial;
-  second.overlaps_predecessor = args.tokens <= kOverlapTokens && waits_for_predecessor(device);
+  const bool overlaps = args.tokens <= kOverlapTokens || leaves_equal_room(l.hidden, l.hidden_plan, device);
+  second.overlaps_predecessor = overlaps && waits_for_predecessor(device);
   for (GemmCall* call : {&first, &second}) {
+    call->finish_overlaps = waits_for_predecessor(device);
     call->shared_per_sm = device.l1_bytes;
     call->shared_per_block = device.shared_memory_per_block;
   }

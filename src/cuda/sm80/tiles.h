@@ -61,6 +61,7 @@ struct GemmCall {
   std::size_t shared_per_block = 0;  // the most one block may have
   float* partial = nullptr;          // [splits, gated ? 2 : 1, m, n], with more than one split
   bool overlaps_predecessor = false;
+  bool finish_overlaps = false;  // the kernel that adds up the splits starts early
 };
 
 // Queue the product on the stream. One function a storage type and form, each compiled apart.
@@ -79,6 +80,7 @@ struct Product {
   bool gated;
   DType dtype;
 };
+std::int64_t blocks(const Product& product, const GemmPlan& plan);  // of its launch
 double predicted_seconds(const Product& product, const GemmPlan& plan, const DeviceInfo& device);
 GemmPlan choose(const Product& product, const DeviceInfo& device);
 std::string describe(int m, int n, int splits, int stages);  // for a recording

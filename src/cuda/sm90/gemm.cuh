@@ -28,9 +28,12 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-// Row tiles of m rows that are walked together: what a wave reads of both operands fits L2, and what neighbouring SMs
-// read is the same.
-constexpr int group_of(int m) { return m == 64 ? 4 : 8; }
+// How many row tiles of m rows are walked together: what a wave reads of both operands fits L2, and what neighbouring
+// SMs read is the same. One more rather than one left over, which would read all weights again for itself.
+constexpr int group_of(int m, int row_tiles) {
+  const int usual = m == 64 ? 4 : 8;
+  return row_tiles == usual + 1 ? row_tiles : usual;
+}
 
 // What follows from a row of the table.
 template <int kIndex>
@@ -69,8 +72,19 @@ struct Tile {
   static_assert(kShared <= kSharedLimit, "stages do not fit shared memory");
 };
 
-struct GemmParams {
-  CUtensorMap a, b, b_up, out;
+template <bool kGated>
+struct GemmMaps {
+  CUtensorMap a, b, out;
+  CUtensorMap a_last;  // boxes of the rows of the last tile alone: zeros beyond the last row cost the copy engine time
+};
+template <>
+struct GemmMaps<true> : GemmMaps<false> {
+  CUtensorMap b_up;
+};
+
+template <bool kGated>
+struct GemmParams : GemmMaps<kGated> {
+  int rows;
   const void* bias;  // null: none
   const void* bias_up;
   std::int64_t bias_stride, bias_up_stride;
@@ -92,7 +106,8 @@ struct TileIndex {
 };
 
 // Row tiles in groups, a group column by column.
-__device__ inline TileIndex tile_at(const GemmParams& p, int index) {
+template <class Params>
+__device__ inline TileIndex tile_at(const Params& p, int index) {
   const int per_group = p.group * p.column_tiles;
   const int group = index / per_group;
   const int first = group * p.group;
@@ -103,7 +118,7 @@ __device__ inline TileIndex tile_at(const GemmParams& p, int index) {
 
 // Asks L2 for the weights of a CTA's first tile; the row tiles that share them each for a part of k.
 template <class Tile>
-__device__ inline void draw_weights(const GemmParams& p) {
+__device__ inline void draw_weights(const GemmParams<Tile::kGated>& p) {
   const TileIndex tile = tile_at(p, static_cast<int>(blockIdx.x));
   const int sharing = min(p.row_tiles, p.group);
   for (int k = tile.row % p.group; k < p.k_blocks; k += sharing) {
@@ -113,7 +128,8 @@ __device__ inline void draw_weights(const GemmParams& p) {
 }
 
 // The next product's, each CTA a part.
-__device__ inline void draw_next(const GemmParams& p) {
+template <class Params>
+__device__ inline void draw_next(const Params& p) {
   constexpr std::int64_t kPiece = 4096;
   for (std::int64_t at = blockIdx.x * kPiece; at < p.next_bytes; at += gridDim.x * kPiece) {
     ptx::prefetch_l2(static_cast<const std::uint8_t*>(p.next) + at,
@@ -123,7 +139,7 @@ __device__ inline void draw_next(const GemmParams& p) {
 
 // Value `row` of the concatenated biases of a tile (gate, then up).
 template <class T, class Tile>
-__device__ inline float bias_at(const GemmParams& p, int first_column, int row) {
+__device__ inline float bias_at(const GemmParams<Tile::kGated>& p, int first_column, int row) {
   const bool up = Tile::kGated && row >= Tile::kOut;
   const int column = first_column + (up ? row - Tile::kOut : row);
   const T* bias = static_cast<const T*>(up ? p.bias_up : p.bias);
@@ -175,7 +191,7 @@ __device__ inline void stage_output(std::uint32_t area, const std::uint32_t (&ou
 }
 
 template <class T, class Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant__ GemmParams p) {
+__global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant__ GemmParams<Tile::kGated> p) {
   constexpr int kStagesA = Tile::kStagesA, kStagesB = Tile::kStagesB;
   extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
   const std::uint32_t shared = ptx::shared_address(dynamic_shared);
@@ -201,7 +217,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
   if (warp == 4 && ptx::elect_one()) {
     ptx::prefetch_tensor_map(p.a);
     ptx::prefetch_tensor_map(p.b);
-    if (Tile::kGated) ptx::prefetch_tensor_map(p.b_up);
+    if constexpr (Tile::kGated) ptx::prefetch_tensor_map(p.b_up);
     ptx::prefetch_tensor_map(p.out);
   }
   __syncthreads();
@@ -238,13 +254,20 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       Ring<kStagesA> ring;
       for (int index = first; index < tiles; index += step) {
         const int row = tile_at(p, index).row * Tile::kM + which * Tile::kRows;
-        for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
-          const std::uint32_t barrier = 8 * (which * kStagesA + ring.stage);
-          ptx::mbarrier_wait(empty_a + barrier, ring.parity ^ 1);
-          if (ptx::elect_one()) {
-            ptx::mbarrier_arrive_expect(full_a + barrier, Tile::kBytesA);
-            ptx::tma_load(base + ring.stage * Tile::kBytesA, p.a, full_a + barrier, k * kBlockK, row);
+        const auto fetch = [&](const CUtensorMap& map, std::uint32_t bytes) {
+          for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
+            const std::uint32_t barrier = 8 * (which * kStagesA + ring.stage);
+            ptx::mbarrier_wait(empty_a + barrier, ring.parity ^ 1);
+            if (ptx::elect_one()) {
+              ptx::mbarrier_arrive_expect(full_a + barrier, bytes);
+              if (bytes > 0) ptx::tma_load(base + ring.stage * Tile::kBytesA, map, full_a + barrier, k * kBlockK, row);
+            }
           }
+        };
+        if (p.rows - row >= Tile::kRows) {
+          fetch(p.a, Tile::kBytesA);
+        } else {  // the stages' last rows are not used
+          fetch(p.a_last, max(0, p.rows - row) * kBlockK * 2);
         }
       }
     }
@@ -371,13 +394,17 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   constexpr DType kDType = std::is_same_v<T, __half> ? DType::f16 : DType::bf16;
   const Gemm& g = call.gemm;
   const Weight& first = Tile::kGated ? g.gate : g.w;
-  GemmParams p{};
+  GemmParams<Tile::kGated> p{};
   if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kRows, kBlockK); !status)
+    return status;
+  p.rows = static_cast<int>(g.m);
+  const int last = (p.rows - 1) % Tile::kRows + 1;
+  if (Status status = encode_tensor_map(p.a_last, kDType, {g.a, g.m, g.k, g.lda}, last, kBlockK); !status)
     return status;
   if (Status status = encode_tensor_map(p.b, kDType, {first.data, g.n, g.k, first.row_stride}, Tile::kOut, kBlockK);
       !status)
     return status;
-  if (Tile::kGated) {
+  if constexpr (Tile::kGated) {
     if (Status status = encode_tensor_map(p.b_up, kDType, {g.w.data, g.n, g.k, g.w.row_stride}, Tile::kOut, kBlockK);
         !status)
       return status;
@@ -397,7 +424,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
-  p.group = group_of(Tile::kM);
+  p.group = group_of(Tile::kM, p.row_tiles);
   p.wait_first = !call.weights_ready;
   p.draws = call.draws_weights;
   p.next = call.next;
