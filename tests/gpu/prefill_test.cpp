@@ -69,7 +69,7 @@ TEST(Prefill, ChoosesTilesAsMeasured) {
   for (const auto& row : document["rows"].GetArray()) {
     const std::string form = row[0].GetString();
     const Product p{row[1].GetInt64(), row[2].GetInt64(), row[3].GetInt64(), form == "gated",
-                    form != "down",    DType::bf16,       form == "down",    false};
+                    form != "down",    DType::bf16,       form == "down"};
     ASSERT_EQ(row[4].Size(), kTileCount + kSplitCount);
     double best = 1e30;
     for (const auto& time : row[4].GetArray()) best = time.IsNull() ? best : std::min(best, time.GetDouble());
@@ -106,14 +106,14 @@ TEST(PrefillPairs, AreChosenAsMeasured) {
     down.overlaps = order == "overlaps";
     plans.add(text, tokens, us * 1e-6, predicted_seconds(test::spec_of(text), tokens, up, down, device));
   }
-  plans.expect(37, 0.05, 0.01, 0.08);
+  plans.expect(97, 0.09, 0.01, 0.08);
 }
 
 // A first product has no split, whatever its activation.
 TEST(Prefill, OnlySecondProductsAreSplit) {
   for (const std::int64_t k : {512, 2048, 4096, 14336}) {
     for (std::int64_t m = 64; m <= 512; m += 64) {
-      const Product p{m, 512, k, false, false, DType::bf16, false, false};
+      const Product p{m, 512, k, false, false, DType::bf16, false};
       EXPECT_GE(choose(p, test::h200()).tile, 0) << m << " x 512 x " << k;
     }
   }

@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) portable(const __grid_const
 
     std::uint32_t h[kMmaM * kChunk / 4];
     activate_values<T, Tile::kGated, kMmaM * kChunk / 2>(p.f, &s[0][0][0][0]);
-    pack_pairs<T>(&s[0][0][0][0], h);
+    pack_pairs<T, kMmaM * kChunk / 4>(&s[0][0][0][0], h);
     const int units = hidden - chunk * kChunk;
     if (units < kChunk) {
 #pragma unroll

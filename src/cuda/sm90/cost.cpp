@@ -10,9 +10,9 @@ namespace fusedmlp::cuda::sm90 {
 namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted on
-// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt: what is chosen is off by 3 % and loses 0.5 % in the
-// mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got cheaper: off
-// by 10 %, losing 1.2 %).
+// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt, 97 MLPs: what is chosen is off by 4 % and loses 0.8 %
+// in the mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got
+// cheaper: off by 10 %, losing 1.0 %).
 struct Rates {
   double share;       // of the tensor cores' rate while a tile's products run
   double activation;  // clocks of an element of a thread in the epilogue
@@ -39,12 +39,10 @@ constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
 // 262144 tokens (tests/data/gpu/narrow_mlps.json).
 constexpr double kWriteCost = 1.95;
-constexpr double kDrawn = 0.99;  // of a byte read, one of weights drawn into L2 before
 // A launch takes longer than the longer one of arithmetic and memory by what of the shorter one is not beside it: the
 // root of this degree of the sum of the powers.
 constexpr double kApart = 2.98;
-// A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
-// takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
+// A row of a tile beyond the last token, multiplied though not fetched, as a share of the time that memory takes.
 constexpr double kEmptyRow = 0.0028;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
@@ -60,8 +58,8 @@ double mainloop_clocks(double blocks, int m, int weights, double share, double l
 // Of a launch of so many clocks and empty rows.
 double launch_seconds(const Product& p, const DeviceInfo& device, double clocks, double busy, double empty) {
   const double clock = device.flops_per_core[static_cast<int>(p.dtype)] / (2.0 * 2048);
-  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k) * (p.drawn ? kDrawn : 1) +
-                              static_cast<double>(p.m * p.k) + kWriteCost * static_cast<double>(p.m * p.n));
+  const double bytes = 2.0 * (static_cast<double>((p.gated ? 2 : 1) * p.n * p.k) + static_cast<double>(p.m * p.k) +
+                              kWriteCost * static_cast<double>(p.m * p.n));
   const double reads = device.memory_bandwidth * std::pow(busy / device.cores, kBandwidthExponent);
   const double memory = bytes / reads * (1 + kEmptyRow * empty);
   return std::pow(std::pow(clocks / clock, kApart) + std::pow(memory, kApart), 1 / kApart) + device.launch_seconds +

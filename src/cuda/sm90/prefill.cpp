@@ -28,11 +28,10 @@ double overlap(const MlpSpec& spec, std::int64_t rows, const DeviceInfo& device)
 
 Product hidden_product(const MlpSpec& spec, std::int64_t rows) {
   const bool activated = spec.activation != Activation::identity;
-  return {rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype, false, false};
+  return {rows, spec.d_hidden, spec.d_in, spec.gated, activated, spec.dtype, false};
 }
 Product out_product(const MlpSpec& spec, std::int64_t rows) {
-  const bool drawn = 2 * spec.d_out * spec.d_hidden <= kMostDrawn;
-  return {rows, spec.d_out, spec.d_hidden, false, false, spec.dtype, true, drawn};
+  return {rows, spec.d_out, spec.d_hidden, false, false, spec.dtype, true};
 }
 
 struct Layout {

@@ -59,7 +59,6 @@ struct Product {
   bool activated;
   DType dtype;
   bool second;  // of the MLP: reads the hidden
-  bool drawn;   // its weights into L2 before it begins
 };
 struct Choice {
   int tile = -1;   // of kTiles
