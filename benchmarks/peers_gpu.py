@@ -8,8 +8,10 @@ Every figure is microseconds a forward pass: replay of a CUDA graph of 32 MLPs (
 5 ms), weights rotated past 200 MB so that they are cold in L2, random data, medians of interleaved repeats. Variants
 share weights and input. "cublas" is the GEMMs alone, gate and up packed, without activation: a mark, not a peer.
 
-Samples of many tokens are bursts of 5 ms after a pause; "sustained_us" is the mean of half a second after
-SECONDS of the same work, when the card is at its power limit. "portable" is fusedmlp without its kernels for Hopper.
+Samples of many tokens are bursts of 5 ms after a pause: where a variant takes longer for all copies of the weights,
+several graphs have a part of them each, and each sample replays the next one. Longer bursts lower the SM clock, also
+of what is measured next. "sustained_us" is the mean of half a second after SECONDS of the same work,
+when the card is at its power limit. "portable" is fusedmlp without its kernels for Hopper.
 """
 
 from __future__ import annotations
@@ -137,7 +139,25 @@ def variants(form: str, autotune: bool) -> dict[str, Callable]:
     return result
 
 
-def capture(call: Callable, x: torch.Tensor, copies: list[Weights], passes: int) -> torch.cuda.CUDAGraph:
+class Replay:
+    """Graphs of as many MLPs each, which follow one another."""
+
+    def __init__(self, graphs: list[torch.cuda.CUDAGraph], mlps: int) -> None:
+        self.graphs, self.mlps, self.next = graphs, mlps, 0
+
+    def seconds(self, replays: int) -> float:
+        """Of an MLP."""
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for _ in range(replays):
+            self.graphs[self.next].replay()
+            self.next = (self.next + 1) % len(self.graphs)
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3 / replays / self.mlps
+
+
+def capture(call: Callable, x: torch.Tensor, copies: list[Weights], passes: int, pool=None) -> Replay:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for _ in range(2):
@@ -145,26 +165,29 @@ def capture(call: Callable, x: torch.Tensor, copies: list[Weights], passes: int)
                 call(x, weights)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         for weights in copies * passes:
             call(x, weights)
-    return graph
+    return Replay([graph], len(copies) * passes)
 
 
-def seconds(graph: torch.cuda.CUDAGraph, replays: int) -> float:
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(replays):
-        graph.replay()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / 1e3 / replays
+def capture_bursts(call: Callable, x: torch.Tensor, copies: list[Weights], passes: int) -> Replay:
+    """Graphs of SAMPLE_SECONDS at most, or of one MLP, over copies of the weights by turns."""
+    probe = capture(call, x, copies[:2], 1)
+    probe.seconds(1)
+    mlps = max(1, int(SAMPLE_SECONDS / probe.seconds(2)))
+    if mlps >= len(copies):
+        return capture(call, x, copies, min(passes, mlps // len(copies)))
+    pool = torch.cuda.graph_pool_handle()  # one, for they never run together
+    starts = range(0, len(copies) - mlps + 1, mlps)[:SAMPLES]
+    return Replay([capture(call, x, copies[i : i + mlps], 1, pool).graphs[0] for i in starts], mlps)
 
 
-def sustained(graph: torch.cuda.CUDAGraph, once: float, before: float) -> float:
-    """Seconds a replay in the half second after `before` seconds of replays."""
-    seconds(graph, max(1, round(before / once)))
-    return seconds(graph, max(1, round(0.5 / once)))
+def sustained(replay: Replay, before: float) -> float:
+    """Seconds an MLP in the half second after `before` seconds of replays."""
+    once = replay.seconds(2) * replay.mlps
+    replay.seconds(max(1, round(before / once)))
+    return replay.seconds(max(1, round(0.5 / once)))
 
 
 def measure(
@@ -195,25 +218,25 @@ def measure(
     graphs, replays, samples = {}, {}, {}
     for name, call in calls.items():
         try:
-            graphs[name] = capture(call, x, copies, passes)
+            take = capture_bursts if tokens >= MANY_TOKENS else capture
+            graphs[name] = take(call, x, copies, passes)
         except Exception as error:  # a peer that does not run is a row without a figure
             result.setdefault("failed", {})[name] = str(error).splitlines()[0][:200]
             continue
         if name != "cublas":
             difference = call(x, copies[0]).double() - truth
             result["error"][name] = float(difference.norm() / truth.norm())
-        once = seconds(graphs[name], 2)
+        once = graphs[name].seconds(2) * graphs[name].mlps
         replays[name] = min(50, max(1, round(SAMPLE_SECONDS / once)))
         samples[name] = []
     for _ in range(SAMPLES):
         for name, graph in graphs.items():
             if tokens >= MANY_TOKENS:
                 time.sleep(PAUSE_SECONDS)
-            samples[name].append(seconds(graph, replays[name]) / (count * passes) * 1e6)
+            samples[name].append(graph.seconds(replays[name]) * 1e6)
     if sustained_after > 0 and tokens >= MANY_TOKENS:
         result["sustained_us"] = {
-            name: round(sustained(graph, seconds(graph, 2), sustained_after) / (count * passes) * 1e6, 2)
-            for name, graph in graphs.items()
+            name: round(sustained(graph, sustained_after) * 1e6, 2) for name, graph in graphs.items()
         }
     result["us"] = {name: round(statistics.median(values), 2) for name, values in samples.items()}
     result["spread"] = {

@@ -29,12 +29,14 @@ using AmxFloat = hn::CappedTag<float, 16>;
 inline constexpr std::int64_t kHalf = kPanelWidth / 2;
 inline constexpr std::int64_t kLineBytes = 64;
 
-// Vector work on rows of a pending block, a few at each step of the next one.
+// Vector work on rows of a pending block, a few at each step of the next one but its first.
 template <class Row>
 class Interleaved {
  public:
   HWY_INLINE Interleaved(const Row& row, const AmxPending& pending, std::int64_t steps)
-      : row_(row), pending_(pending), per_step_(pending.rows > 0 ? ceil_div(pending.rows, steps) : 0) {}
+      : row_(row),
+        pending_(pending),
+        per_step_(pending.rows > 0 ? ceil_div(pending.rows, std::max<std::int64_t>(1, steps - 1)) : 0) {}
   HWY_INLINE void step() {
     for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) row_.run(pending_);
   }
@@ -45,10 +47,11 @@ class Interleaved {
   std::int64_t per_step_;
 };
 
-template <class Row>
-void Finish(AmxPending& pending) {
+template <class Tiles, class Row>
+void Finish(AmxPass& pass) {
+  Tiles::close(pass.open);
   const Row row;
-  while (pending.rows > 0) row.run(pending);
+  while (pass.pending.rows > 0) row.run(pass.pending);
 }
 
 // Products of a row with those of earlier slices.
@@ -131,29 +134,49 @@ struct Ahead {
   bool near;  // rather the slice's own weights into L1, some steps before their use
 };
 
-// c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `row_work` between.
+// Where a tile of a block's products lies.
+constexpr std::int64_t kProductStride = kPanelWidth * static_cast<std::int64_t>(sizeof(float));
+constexpr std::int64_t offset_of(int tile) { return tile / 2 * kTileHeight * kPanelWidth + tile % 2 * kHalf; }
+
+// Stores products that are still in tile registers; null: there are none.
+template <class Tiles>
+HWY_INLINE void Close(float*& open) {
+  if (!open) return;
+  Tiles::template store<0>(open + offset_of(0), kProductStride);
+  Tiles::template store<1>(open + offset_of(1), kProductStride);
+  Tiles::template store<2>(open + offset_of(2), kProductStride);
+  Tiles::template store<3>(open + offset_of(3), kProductStride);
+  open = nullptr;
+}
+
+// c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `work` between. Two row tiles'
+// products stay in tile registers: the next block stores each just before it takes the register, which costs half of
+// what four stores at the end do. `open` says where they belong, before and after.
 template <class Tiles, int kRowTiles, class Work>
-HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c, Work work) {
+HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c, float*& open,
+                        Work work) {
   constexpr std::int64_t kRowStride = 2 * kTileK;         // bytes
   constexpr std::int64_t kPanelStride = 4 * kPanelWidth;  // bytes: a pair of k of 32 columns
   constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
-  // c has left L1 since the last block: in the last steps its lines are drawn in, a quarter at each.
-  constexpr std::int64_t kLastSteps = 4;
   constexpr std::int64_t kNearSteps = 4;
-  constexpr std::int64_t kQuarter = kBlockFloats * static_cast<std::int64_t>(sizeof(float)) / kLastSteps;
-  Tiles::template zero<0>();
-  Tiles::template zero<1>();
-  if constexpr (kRowTiles == 2) {
-    Tiles::template zero<2>();
-    Tiles::template zero<3>();
-  }
   const std::int64_t last = slice.steps - 1;
+  if constexpr (kRowTiles == 1) Close<Tiles>(open);
+  float* const before = open;
   if (ahead.near) ahead.bytes = 0;
   const std::int64_t first_part = ahead.bytes / kLineBytes / 2 * kLineBytes;
   const auto draw_in = [](const std::byte* at, std::int64_t bytes) {
     for (std::int64_t i = 0; i < bytes; i += kLineBytes) Tiles::prefetch(at + i);
   };
-  for (std::int64_t s = 0; s <= last; ++s) {
+  // Each product shares an operand with the one before, and each load and product is followed by a pause.
+  const auto step = [&]<bool kFirst>(std::int64_t s) HWY_ATTR __attribute__((always_inline)) {
+    const auto multiply = [&]<int kC, int kA, int kB>() HWY_ATTR __attribute__((always_inline)) {
+      if constexpr (kFirst) {
+        if (before) Tiles::template store<kC>(before + offset_of(kC), kProductStride);
+        Tiles::template zero<kC>();
+      }
+      Tiles::template multiply<kC, kA, kB>();
+      Tiles::pause();
+    };
     const std::int64_t k = backward ? last - s : s;
     const std::byte* b = k == last ? slice.last : slice.weights + k * kStepBytes;
     const std::byte* rows = a + k * kRowTiles * kTileBytes;
@@ -161,7 +184,6 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
       const std::byte* soon = b + kNearSteps * kStepBytes;
       for (std::int64_t i = 0; i < kStepBytes; i += kLineBytes) Tiles::prefetch_near(soon + i);
     }
-    // Each product shares an operand with the one before, and each load and product is followed by a pause.
     Tiles::template load_once<4>(rows, kRowStride);
     Tiles::template load<6>(b, kPanelStride);
     Tiles::pause();
@@ -171,37 +193,31 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     }
     Tiles::template load<7>(b + kSecond, kPanelStride);
     Tiles::pause();
-    Tiles::template multiply<0, 4, 6>();
-    Tiles::pause();
+    multiply.template operator()<0, 4, 6>();
     draw_in(ahead.at, first_part);
     if constexpr (kRowTiles == 2) {
-      Tiles::template multiply<2, 5, 6>();
-      Tiles::pause();
-      Tiles::template multiply<3, 5, 7>();
-      Tiles::pause();
+      multiply.template operator()<2, 5, 6>();
+      multiply.template operator()<3, 5, 7>();
     }
     draw_in(ahead.at + first_part, ahead.bytes - first_part);
-    Tiles::template multiply<1, 4, 7>();
-    Tiles::pause();
+    multiply.template operator()<1, 4, 7>();
     ahead.at += ahead.bytes;
-    if (const std::int64_t left = last - s; left < kLastSteps) {
-      const std::byte* line = reinterpret_cast<const std::byte*>(c) + left * kQuarter;
-      for (std::int64_t i = 0; i < kQuarter; i += kLineBytes) Tiles::prefetch_near(line + i);
-    }
-    work.step();
-  }
-  constexpr std::int64_t kStride = kPanelWidth * static_cast<std::int64_t>(sizeof(float));
-  Tiles::template store<0>(c, kStride);
-  Tiles::template store<1>(c + kHalf, kStride);
-  if constexpr (kRowTiles == 2) {
-    Tiles::template store<2>(c + kTileHeight * kPanelWidth, kStride);
-    Tiles::template store<3>(c + kTileHeight * kPanelWidth + kHalf, kStride);
+    // The pending block is stored by now, but its first lines only just.
+    if (!kFirst || last == 0) work.step();
+  };
+  step.template operator()<true>(0);
+  for (std::int64_t s = 1; s <= last; ++s) step.template operator()<false>(s);
+  open = c;
+  if constexpr (kRowTiles == 1) {
+    Tiles::template store<0>(c + offset_of(0), kProductStride);
+    Tiles::template store<1>(c + offset_of(1), kProductStride);
+    open = nullptr;
   }
 }
 
 // A slice times every pair of rows of the pass. place(pair) says where the products go, as pending work; without rows
-// they are final as they are, in `sums`. All products share one buffer: a block's are used up while the next are
-// made.
+// they are final as they are, in `sums`. All products share one buffer: a block's are stored at the beginning of the
+// next and used up during it.
 template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
@@ -213,13 +229,14 @@ HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& sli
     float* c = next.rows == 0 ? next.sums : pass.block;
     next.c = c;
     const std::byte* a = pass.rows.at(pair, k);
+    const Interleaved<Row> work(row, pass.pending, slice.steps);
     if (pass.rows.tiles_in_pair(pair) == 2) {
-      Tiles::template product<2>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
+      Tiles::template product<2>(a, slice, pass.backward, ahead, c, pass.open, work);
     } else {
-      Tiles::template product<1>(a, slice, pass.backward, ahead, c, Interleaved<Row>(row, pass.pending, slice.steps));
+      Tiles::template product<1>(a, slice, pass.backward, ahead, c, pass.open, work);
     }
     pass.pending = next;
-    pass.pending.finish = &Finish<Row>;
+    pass.finish = &Finish<Tiles, Row>;
     pass.backward = !pass.backward;
     ahead.at += ahead.bytes * slice.steps;
   }

@@ -112,8 +112,8 @@ std::size_t amx_columns_bytes(const AmxBlocking& blocking, const core::Query& qu
 std::string unsupported_amx(const core::Query& query);
 std::string unsupported_dot(const core::Query& query);
 
-// Share of the rate that whole MLPs reach, on two cores of a 2.1 GHz Xeon with 2 MiB of L2: AMX 58 to 65 % of 4.8
-// TFLOP/s (GELU, GeGLU and SwiGLU at 1024 tokens, the best of repeated runs on a shared host), AVX512-BF16 94 % of
+// Share of the rate that whole MLPs reach, on two cores of a 2.1 GHz Xeon with 2 MiB of L2: AMX 57 to 65 % of 4.7
+// TFLOP/s (SwiGLU, GeGLU and GELU at 1024 tokens, the best of repeated runs on a shared host), AVX512-BF16 94 % of
 // 172 GFLOP/s.
 inline constexpr double kAmxEfficiency = 0.62;
 inline constexpr double kDotEfficiency = 0.92;

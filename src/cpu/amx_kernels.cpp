@@ -19,9 +19,10 @@ namespace HWY_NAMESPACE {
 struct Instructions : AmxTiles, Bf16Store {
   template <int kRowTiles, class Work>
   static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c,
-                                 Work work) {
-    Product<Instructions, kRowTiles>(a, slice, backward, ahead, c, work);
+                                 float*& open, Work work) {
+    Product<Instructions, kRowTiles>(a, slice, backward, ahead, c, open, work);
   }
+  static void close(float*& open) { Close<Instructions>(open); }
 };
 
 AmxKernels MakeKernels() {

@@ -65,7 +65,6 @@ struct AmxPending {
   std::int64_t columns = 0;  // of y
   float* sums = nullptr;     // [rows][32]: added to the products; without `to` the sum goes back there
   const MlpSpec* spec = nullptr;
-  void (*finish)(AmxPending&) = nullptr;
 };
 
 // One thread's work on one block of rows.
@@ -75,6 +74,8 @@ struct AmxPass {
   float* block;           // products of one pair of rows, kBlockFloats
   bool backward = false;  // the direction of k changes with each block, so that its end is still in L1
   AmxPending pending = {};
+  float* open = nullptr;  // where products belong that are still in tile registers
+  void (*finish)(AmxPass&) = nullptr;
 };
 
 // The sums of products over several slices of k: those of the first slice are the sums, those of the last meet them.
@@ -112,8 +113,7 @@ struct AmxKernels {
 
 // Finishes what is pending of a pass.
 inline void finish(AmxPass& pass) {
-  if (pass.pending.rows > 0) pass.pending.finish(pass.pending);
-  pass.pending.rows = 0;
+  if (pass.finish) pass.finish(pass);
 }
 
 // The CPU must be of Isa::amx before anything of it is called.

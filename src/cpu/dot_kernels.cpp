@@ -54,9 +54,12 @@ HWY_INLINE void RowsTimesSlice(const std::byte* a, std::int64_t step_bytes, cons
 }
 
 struct DotProducts : Bf16Store {
+  static void close(float*&) {}
+
   // 22 registers of sums at most, 2 of weights and one of x. The work is done first: its operands lie in c.
   template <int kRowTiles, class Work>
-  static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool, Ahead ahead, float* c, Work work) {
+  static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool, Ahead ahead, float* c, float*&,
+                                 Work work) {
     for (std::int64_t s = 0; s < slice.steps; ++s) work.step();
     for (std::int64_t i = 0; i < ahead.bytes * slice.steps; i += kLineBytes) __builtin_prefetch(ahead.at + i, 0, 2);
     constexpr std::int64_t kStep = kRowTiles * kTileBytes;

@@ -192,11 +192,13 @@ TEST(NarrowSeams, WidthsAndChunks) {
 // A token's result is the same wherever it lies: in which round, in which warpgroup's tile, in a tile of how many.
 TEST(NarrowSeams, ManyTokensEqualFew) {
   if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
-  for (const char* text : {"gelu:64x128+bias,bf16", "gelu:128x512+bias,bf16", "silu:192x304+bias,fp16",
-                           "gelu:256x520+bias,bf16", "swiglu:128x200+bias,fp16", "swiglu:256x264+bias,bf16"}) {
+  for (const char* text :
+       {"gelu:64x128+bias,bf16", "gelu:128x512+bias,bf16", "silu:192x304+bias,fp16", "gelu:256x520+bias,bf16",
+        "swiglu:128x200+bias,fp16", "swiglu:192x200+bias,bf16", "swiglu:256x264+bias,bf16"}) {
     SCOPED_TRACE(text);
     const MlpSpec spec = test::spec_of(text);
-    constexpr std::int64_t kMost = 132 * 64 * 5 + 37;  // five tiles for the busiest SM of an H100: three rounds
+    constexpr std::int64_t kMost =
+        132 * 64 * 7 + 37;  // eight tiles for the busiest SM of an H100: three rounds or four
     const test::Resident problem(spec, test::make_values(spec, kMost, test::Data::normal, 11), kMost);
     for (const char* kernel : {kHopperName, kPortableName}) {
       const std::vector<std::string> all = test::gpu_kernels(spec, kMost);
@@ -211,7 +213,8 @@ TEST(NarrowSeams, ManyTokensEqualFew) {
         EXPECT_EQ(stream.wait(), "");
         return problem.y(kMost);
       };
-      for (const std::int64_t tokens : {kMost, std::int64_t{132 * 64 + 1}, std::int64_t{132 * 128 + 64}}) {
+      for (const std::int64_t tokens :
+           {kMost, std::int64_t{132 * 64 + 1}, std::int64_t{132 * 128 + 64}, std::int64_t{132 * 192 + 64}}) {
         const std::vector<std::byte> many = run(tokens, 0);
         for (const std::int64_t first : {std::int64_t{0}, std::int64_t{63}, tokens / 2, tokens - 70}) {
           const std::vector<std::byte> few = run(70, first);
@@ -225,13 +228,14 @@ TEST(NarrowSeams, ManyTokensEqualFew) {
   }
 }
 
-// Four rounds, in which the inputs of the next one arrive early while weights and inputs are in L2: all of it, again
-// and again, equals runs of one round.
+// Several rounds, in which the inputs of the next one arrive early while weights and inputs are in L2: all of it,
+// again and again, equals runs of one tile an SM.
 TEST(NarrowSeams, EveryRoundEqualsTheFirst) {
   if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
   const std::int64_t round = describe(Device::cuda())->cores * 64;
   const std::int64_t tokens = 8 * round - 1000;
-  for (const char* text : {"gelu:128x512+bias,bf16", "swiglu:128x512+bias,bf16", "gelu:64x256+bias,fp16"}) {
+  for (const char* text :
+       {"gelu:128x512+bias,bf16", "swiglu:128x512+bias,bf16", "gelu:64x256+bias,fp16", "relu:256x1024+bias,bf16"}) {
     SCOPED_TRACE(text);
     const MlpSpec spec = test::spec_of(text);
     const test::Resident problem(spec, test::make_values(spec, tokens, test::Data::normal, 13), tokens,
@@ -261,14 +265,15 @@ TEST(NarrowSeams, EveryRoundEqualsTheFirst) {
   }
 }
 
-// Small enough for racecheck: tiles for both warpgroups of a block, and weights that go round the ring more than
+// Small enough for racecheck: tiles for every warpgroup of a block, and weights that go round the ring more than
 // once.
 TEST(NarrowSeams, WrappedRings) {
   if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
-  for (const char* text : {"gelu:64x1024+bias,bf16", "gelu:128x512+bias,bf16", "swiglu:256x264+bias,fp16"}) {
+  for (const char* text :
+       {"gelu:64x1024+bias,bf16", "gelu:128x512+bias,bf16", "gelu:256x264+bias,bf16", "swiglu:256x264+bias,fp16"}) {
     const MlpSpec spec = test::spec_of(text);
     const DeviceInfo device = *describe(Device::cuda());
-    const std::int64_t tokens = device.cores * 64 + 70;
+    const std::int64_t tokens = device.cores * 128 + 70;
     const test::Resident problem(spec, test::make_values(spec, tokens, test::Data::normal, 12), tokens,
                                  {.aligned = true});
     const std::vector<std::string> all = test::gpu_kernels(spec, tokens);

@@ -36,9 +36,10 @@ struct Model {
 
   template <int kRowTiles, class Work>
   static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c,
-                                 Work work) {
-    Product<Model, kRowTiles>(a, slice, backward, ahead, c, work);
+                                 float*& open, Work work) {
+    Product<Model, kRowTiles>(a, slice, backward, ahead, c, open, work);
   }
+  static void close(float*& open) { Close<Model>(open); }
   static void configure(std::int64_t wanted) {
     require(!registers().ready && wanted >= 1 && wanted <= 16);
     std::memset(registers().tile, 0, sizeof registers().tile);

@@ -51,15 +51,15 @@ __device__ __forceinline__ float gated(const FastActivation& f, float gate, floa
 }
 
 // Values of the hidden, kCount of them, in place of accumulators of the first product: of the only weights, or of
-// gate and, behind them, of up. bf16 has the range to take the factor 2 back at the very end (f.end_scale); fp16 does
-// it here.
+// gate and, `behind` them, of up. bf16 has the range to take the factor 2 back at the very end (f.end_scale); fp16
+// does it here.
 template <class T, bool kGated, int kCount, Form kForm>
-__device__ __forceinline__ void activate_values(const FastActivation& f, float* s) {
+__device__ __forceinline__ void activate_values(const FastActivation& f, float* s, int behind = kCount) {
   constexpr bool kHalf = std::is_same_v<T, f16>;
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     if constexpr (kGated) {
-      s[i] = gated<kForm, kHalf>(f, s[i], s[kCount + i]);
+      s[i] = gated<kForm, kHalf>(f, s[i], s[behind + i]);
     } else {
       s[i] = activate<kForm, kHalf>(f, s[i]);
     }
@@ -69,23 +69,23 @@ __device__ __forceinline__ void activate_values(const FastActivation& f, float* 
 
 // The same with one branch for all values.
 template <class T, bool kGated, int kCount>
-__device__ __forceinline__ void activate_values(const FastActivation& f, float* s) {
+__device__ __forceinline__ void activate_values(const FastActivation& f, float* s, int behind = kCount) {
   switch (f.form) {
-    case Form::identity: return activate_values<T, kGated, kCount, Form::identity>(f, s);
-    case Form::relu: return activate_values<T, kGated, kCount, Form::relu>(f, s);
-    case Form::relu2: return activate_values<T, kGated, kCount, Form::relu2>(f, s);
-    case Form::sigmoid: return activate_values<T, kGated, kCount, Form::sigmoid>(f, s);
-    case Form::normal: return activate_values<T, kGated, kCount, Form::normal>(f, s);
-    case Form::tanh_normal: return activate_values<T, kGated, kCount, Form::tanh_normal>(f, s);
-    case Form::logistic: return activate_values<T, kGated, kCount, Form::logistic>(f, s);
+    case Form::identity: return activate_values<T, kGated, kCount, Form::identity>(f, s, behind);
+    case Form::relu: return activate_values<T, kGated, kCount, Form::relu>(f, s, behind);
+    case Form::relu2: return activate_values<T, kGated, kCount, Form::relu2>(f, s, behind);
+    case Form::sigmoid: return activate_values<T, kGated, kCount, Form::sigmoid>(f, s, behind);
+    case Form::normal: return activate_values<T, kGated, kCount, Form::normal>(f, s, behind);
+    case Form::tanh_normal: return activate_values<T, kGated, kCount, Form::tanh_normal>(f, s, behind);
+    case Form::logistic: return activate_values<T, kGated, kCount, Form::logistic>(f, s, behind);
     case Form::clamped:
-      if constexpr (kGated) return activate_values<T, kGated, kCount, Form::clamped>(f, s);
+      if constexpr (kGated) return activate_values<T, kGated, kCount, Form::clamped>(f, s, behind);
   }
 }
 
 // Neighbours as pairs, operands of the second product.
 template <class T, int kPairs>
-__device__ __forceinline__ void pack_pairs(const float* values, std::uint32_t (&h)[kPairs]) {
+__device__ __forceinline__ void pack_pairs(const float* values, std::uint32_t* h) {
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) h[i] = pack<T>(values[2 * i], values[2 * i + 1]);
 }

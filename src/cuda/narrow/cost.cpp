@@ -1,5 +1,5 @@
 // How long the narrow kernels take. Clocks are those of the nominal rate, which an SM does not keep while it
-// multiplies: that is in the factors, fitted to MLPs of tests/data/gpu/narrow_mlps.json on an H200 (off by 9 % rms).
+// multiplies: that is in the factors, fitted to MLPs of tests/data/gpu/narrow_mlps.json on an H200 (off by 6 % rms).
 #include <algorithm>
 #include <cmath>
 
@@ -21,28 +21,33 @@ double clock(const MlpSpec& spec, const DeviceInfo& device) {
   return device.flops_per_core[static_cast<int>(spec.dtype)] / (2 * rate(spec, device));
 }
 
-double at_least_memory(double seconds, const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+// `ramp`: what a launch takes besides.
+double at_least_memory(double seconds, double ramp, const MlpSpec& spec, std::int64_t tokens,
+                       const DeviceInfo& device) {
   const auto weights = static_cast<double>(spec.d_hidden * (spec.d_in * (spec.gated ? 2 : 1) + spec.d_out));
   const double bytes = 2 * (static_cast<double>(tokens * (spec.d_in + spec.d_out)) + weights);
-  return std::max(seconds, bytes / device.memory_bandwidth) + device.launch_seconds + core::kKernelRampSeconds;
+  return std::max(seconds, bytes / device.memory_bandwidth) + device.launch_seconds + ramp;
 }
 
 }  // namespace
 
-// Two warpgroups of an SM take 64 tokens each, chunk by chunk; alone, one takes less time than both together. A chunk
-// costs time besides its products, most of which is beside the other's products, and a tile does.
+// Three warpgroups of an SM, or two, take 64 tokens each, chunk by chunk. A chunk costs time besides its products,
+// and a tile does; fewer warpgroups than there are take more than their share.
 double hopper_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
-  constexpr double kProducts = 1.42;  // clocks of one at the tensor cores' nominal rate
-  constexpr double kChunk = 330, kGatedChunk = 774, kTile = 1800;
-  constexpr double kAlone = 0.63;
+  constexpr double kProducts = 1.30;  // clocks of one at the tensor cores' nominal rate
+  constexpr double kChunk = 145, kGatedChunk = 208, kTile = 940, kRamp = 0.92e-6;
+  constexpr double kOneOfTwo = 0.70, kOneOfThree = 0.55, kTwoOfThree = 0.86;
   const int width = padded_width(spec.d_in, spec.d_out);
-  const int units = spec.gated || width > 128 ? 64 : 128;  // of a chunk
-  const double products = 2.0 * 64 * units * width * (spec.gated ? 3 : 2) / rate(spec, device);
+  const bool narrow_chunk = width == 192 && !spec.gated;
+  const int units = spec.gated || narrow_chunk ? 64 : 128;  // of a chunk
+  const int most = width <= 128 || narrow_chunk ? 3 : 2;    // warpgroups
+  const double products = 64.0 * units * width * (spec.gated ? 3 : 2) / rate(spec, device);
   const auto chunks = static_cast<double>(divide_up(spec.d_hidden, units));
-  const double both = chunks * (kProducts * products + (spec.gated ? kGatedChunk : kChunk)) + kTile;
-  const std::int64_t rounds = divide_up(divide_up(tokens, 64), device.cores);  // of tiles, of the busiest SM
-  const double clocks = both * (static_cast<double>(rounds / 2) + (rounds % 2 == 0 ? 0 : kAlone));
-  return at_least_memory(clocks / clock(spec, device), spec, tokens, device);
+  const double all = most * (chunks * (kProducts * products + (spec.gated ? kGatedChunk : kChunk)) + kTile);
+  const std::int64_t tiles = divide_up(divide_up(tokens, 64), device.cores);  // of the busiest SM
+  const double left = tiles % most == 0 ? 0 : most == 2 ? kOneOfTwo : tiles % 3 == 1 ? kOneOfThree : kTwoOfThree;
+  const double clocks = all * (static_cast<double>(tiles / most) + left);
+  return at_least_memory(clocks / clock(spec, device), kRamp, spec, tokens, device);
 }
 
 // Two blocks of an SM take 64 or 128 tokens each, and no longer than one alone: each waits for itself. mma.sync
@@ -58,7 +63,8 @@ double portable_seconds(const MlpSpec& spec, std::int64_t tokens, const DeviceIn
   const double clocks =
       elements * width * (spec.gated ? 3 : 2) / ((one ? kShareOne : kShare) * most) + elements * kElementClocks;
   const std::int64_t rounds = divide_up(divide_up(tokens, one ? 64 : 128), 2 * device.cores);
-  return at_least_memory(static_cast<double>(rounds) * clocks / clock(spec, device), spec, tokens, device);
+  return at_least_memory(static_cast<double>(rounds) * clocks / clock(spec, device), core::kKernelRampSeconds, spec,
+                         tokens, device);
 }
 
 }  // namespace fusedmlp::cuda::narrow

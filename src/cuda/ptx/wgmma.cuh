@@ -17,14 +17,6 @@ __device__ inline std::uint64_t wgmma_descriptor(std::uint32_t address) {
   return std::uint64_t{kSwizzle128 | kGroupStride} << 32 | address;
 }
 
-// The same without swizzle, from shared-memory addresses: 8 rows of 8 elements lie together (128 bytes). `second` is
-// where elements 8 to 15 of k are, behind `first`; `group` is the distance of 8 rows to the next 8 (0: the same
-// ones).
-__device__ inline std::uint64_t wgmma_descriptor_plain(std::uint32_t first, std::uint32_t second,
-                                                       std::uint32_t group) {
-  return std::uint64_t{group >> 4} << 32 | (second - first) >> 4 << 16 | first >> 4;
-}
-
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 

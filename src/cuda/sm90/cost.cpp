@@ -13,38 +13,39 @@ namespace {
 // an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt: what is chosen is off by 3 % and loses 0.5 % in the
 // mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got cheaper: off
 // by 10 %, losing 1.2 %).
-constexpr double kShare = 0.739;         // of the tensor cores' rate while a tile's products run
-constexpr double kShareWide = 0.765;     // of tiles of 128 x 192 and more
-constexpr double kShareGated = 0.75;     // of gated ones by turns
-constexpr double kShareSharing = 0.721;  // where two warpgroups share a tile
-constexpr double kLeastBlock = 324;      // a k block of a tile, however small
-constexpr double kLeastBlockSharing = 218;
-constexpr double kActivationClocks = 61.4;  // an element of a thread in the epilogue
-constexpr double kActivationClocksPlain = 44;
-constexpr double kActivationClocksSharing = 54.9;
-constexpr double kTileClocks = 157;  // a tile's first and last steps
-constexpr double kTileClocksSharing = 832;
-constexpr double kExchangeClocks = 2546;  // of sums within a cluster, and a byte of a tile's sums
-constexpr double kExchangeClocksPerByte = 1 / 7.02;
-constexpr double kLoadBytesPerClock = 86.8;  // from L2 into one SM
-constexpr double kAllLoadsPerClock = 7524;   // and into all of them
-constexpr double kAllLoadsOfSplits = 6454;
-constexpr double kAllLoadsInOrder = 9082;  // where CTAs lie in the launch's order
-constexpr double kWaitSeconds = 1.12e-6;   // until such a launch begins
+struct Rates {
+  double share;       // of the tensor cores' rate while a tile's products run
+  double activation;  // clocks of an element of a thread in the epilogue
+};
+constexpr Rates kRates[kTileCount] = {{0.780, 86}, {0.772, 40}, {0.669, 32}, {0.814, 66}, {0.813, 61},
+                                      {0.772, 51}, {0.799, 49}, {0.712, 41}, {0.745, 48}, {0.792, 61},
+                                      {0.563, 33}, {0.784, 27}, {0.695, 60}};
+constexpr double kSplitShare[kSplitCount] = {0.961, 0.641, 0.969};
+constexpr double kLeastBlock = 120.5;  // a k block of a tile, however small
+constexpr double kLeastBlockSharing = 243.6;
+constexpr double kTileClocks = 32;  // a tile's first and last steps
+constexpr double kTileClocksSharing = 1041;
+constexpr double kExchangeClocks = 2765;  // of sums within a cluster, and a byte of a tile's sums
+constexpr double kExchangeClocksPerByte = 1 / 6.96;
+constexpr double kLoadBytesPerClock = 117.7;  // from L2 into one SM
+constexpr double kAllLoadsPerClock = 7433;    // and into all of them
+constexpr double kAllLoadsOfSplits = 6640;
+constexpr double kAllLoadsInOrder = 9022;  // where CTAs lie in the launch's order
+constexpr double kWaitSeconds = 0.90e-6;   // until such a launch begins
 // Of the share of SMs at work, which bounds how much they read from memory.
-constexpr double kBandwidthExponent = 0.04;
+constexpr double kBandwidthExponent = 0.123;
 // Share of the SMs that clusters of 2 or of 4 CTAs, one a SM, can fill at once (H200: 66 and 30 clusters).
 constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
 // 262144 tokens (tests/data/gpu/narrow_mlps.json).
-constexpr double kWriteCost = 1.89;
-constexpr double kDrawn = 0.23;  // of a byte read, one of weights drawn into L2 before
+constexpr double kWriteCost = 1.95;
+constexpr double kDrawn = 0.99;  // of a byte read, one of weights drawn into L2 before
 // A launch takes longer than the longer one of arithmetic and memory by what of the shorter one is not beside it: the
 // root of this degree of the sum of the powers.
-constexpr double kApart = 3.48;
+constexpr double kApart = 2.98;
 // A row of a tile beyond the last token, which the copy engine fills with zeros, as a share of the time that memory
 // takes (SwiGLU 4096x14336 at 1 to 128 tokens: 0.7 us a row; benchmarks/results/gpu_seams_h200.json).
-constexpr double kEmptyRow = 0.007;
+constexpr double kEmptyRow = 0.0028;
 
 std::int64_t divide_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
 
@@ -67,23 +68,17 @@ double launch_seconds(const Product& p, const DeviceInfo& device, double clocks,
          core::kKernelRampSeconds;
 }
 
-double share_of(const TileShape& tile) {
-  if (tile.m * tile.weights >= 128 * 192) return kShareWide;
-  return !tile.turns ? kShareSharing : tile.gated ? kShareGated : kShare;
-}
-
-double seconds(const Product& p, const TileShape& tile, bool overlaps, const DeviceInfo& device) {
+double tile_seconds(const Product& p, int index, bool overlaps, const DeviceInfo& device) {
+  const TileShape& tile = kTiles[index];
   const std::int64_t tiles = divide_up(p.m, tile.m) * divide_up(p.n, tile.columns());
   const auto rounds = static_cast<double>(divide_up(tiles, device.cores));  // of the busiest SM
   const double busy = std::min<double>(static_cast<double>(tiles), device.cores);
   const double mainloop = mainloop_clocks(static_cast<double>(divide_up(p.k, kBlockK)), tile.m, tile.weights,
-                                          share_of(tile), tile.turns ? kLeastBlock : kLeastBlockSharing, busy,
+                                          kRates[index].share, tile.turns ? kLeastBlock : kLeastBlockSharing, busy,
                                           overlaps ? kAllLoadsPerClock : kAllLoadsInOrder);
   const double elements = tile.m * tile.columns() / (tile.turns ? 128.0 : 256.0);
-  const double activation = !tile.turns ? kActivationClocksSharing
-                            : p.gated   ? kActivationClocks
-                                        : kActivationClocksPlain;
-  const double epilogue = (p.activated ? elements * activation : 0) + (tile.turns ? kTileClocks : kTileClocksSharing);
+  const double epilogue =
+      (p.activated ? elements * kRates[index].activation : 0) + (tile.turns ? kTileClocks : kTileClocksSharing);
   double clocks = rounds * (mainloop + epilogue);
   if (tile.turns) {
     // Products one after another; a warpgroup's next tile waits for its epilogue.
@@ -94,14 +89,15 @@ double seconds(const Product& p, const TileShape& tile, bool overlaps, const Dev
   return launch_seconds(p, device, clocks, busy, empty) + (overlaps ? 0 : kWaitSeconds);
 }
 
-double seconds(const Product& p, const Split& split, const DeviceInfo& device) {
+double split_seconds(const Product& p, int index, const DeviceInfo& device) {
+  const Split& split = kSplits[index];
   const std::int64_t tiles = divide_up(p.m, kSplitRows) * divide_up(p.n, split.columns);
   const auto at_once = static_cast<std::int64_t>(device.cores * kClusterShare[split.slices] / split.slices);
   const auto rounds = static_cast<double>(divide_up(tiles, at_once));
   const double busy = static_cast<double>(std::min(tiles, at_once) * split.slices);
   const double mainloop =
       mainloop_clocks(static_cast<double>(divide_up(divide_up(p.k, kBlockK), split.slices)), kSplitRows,
-                      split.columns, kShareSharing, kLeastBlockSharing, busy, kAllLoadsOfSplits);
+                      split.columns, kSplitShare[index], kLeastBlockSharing, busy, kAllLoadsOfSplits);
   const double exchange = kExchangeClocks + kSplitRows * split.columns * 4 * kExchangeClocksPerByte;
   return launch_seconds(p, device, rounds * (mainloop + exchange), busy, 0);
 }
@@ -119,8 +115,8 @@ std::string describe(const Split& split) {
 }
 
 double predicted_seconds(const Product& p, const Choice& choice, const DeviceInfo& device) {
-  return choice.split < 0 ? seconds(p, kTiles[choice.tile], choice.overlaps, device)
-                          : seconds(p, kSplits[choice.split], device);
+  return choice.split < 0 ? tile_seconds(p, choice.tile, choice.overlaps, device)
+                          : split_seconds(p, choice.split, device);
 }
 
 Choice choose(const Product& p, const DeviceInfo& device) {
