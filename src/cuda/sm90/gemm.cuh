@@ -75,8 +75,7 @@ struct Tile {
 template <bool kGated>
 struct GemmMaps {
   CUtensorMap a, b, out;
-  CUtensorMap
-      a_last;  // boxes of the rows of the last tile alone: zeros beyond the last row cost the copy engine time
+  CUtensorMap a_last;  // boxes of the last tile's rows alone: zeros beyond the last row cost the copy engine time
 };
 template <>
 struct GemmMaps<true> : GemmMaps<false> {
