@@ -17,7 +17,6 @@
 #include <utility>
 #include <vector>
 
-#include "../benchmarks/gpu_require.h"
 #include "core/cost_model.h"
 #include "cuda/common/operands.h"
 #include "cuda/common/two_gemms.h"
@@ -25,8 +24,22 @@
 
 namespace fusedmlp::lab {
 
-using benchmarks::require;
-using benchmarks::take;
+inline void require(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "CUDA: %s\n", cudaGetErrorString(error));
+  std::exit(1);
+}
+inline void require(const Status& status) {
+  if (status) return;
+  std::fprintf(stderr, "%s\n", status.to_string().c_str());
+  std::exit(1);
+}
+
+template <class T>
+T take(Result<T> result) {
+  require(result.status());
+  return std::move(result).value();
+}
 
 // Whether the seconds that the first argument says (60 without one) are over.
 inline std::function<bool()> deadline(int argc, char** argv) {

@@ -23,6 +23,15 @@ mkdir -p "$BUNDLE/bin" "$BUNDLE/site"
 for program in "${programs[@]}"; do
   strip -o "$BUNDLE/bin/fusedmlp_$program" "$(find "$BUILD" -type f -name "fusedmlp_$program")"
 done
+# Each program has all kernels inside, the same ones: one archive that looks back far enough is a fifth of them.
+"$VENV/bin/python" - "$BUNDLE" <<'END'
+import lzma, shutil, sys, tarfile
+bundle = sys.argv[1]
+filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 << 20}]
+with lzma.open(f"{bundle}/bin.tar.xz", "wb", filters=filters) as file, tarfile.open(fileobj=file, mode="w|") as tar:
+    tar.add(f"{bundle}/bin", "bin")
+shutil.rmtree(f"{bundle}/bin")
+END
 cp "${wheels[@]}" benchmarks/peers_gpu.py "$BUNDLE"
 cp tests/gpu/run.sh "$BUNDLE/run.sh"
 cp -r tests/gpu/python "$BUNDLE/python"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs a stage of the GPU bundle; see scripts/gpu_bundle.sh, which makes it. Needs a CUDA GPU, and for the stages python
-# and benchmark a python3 with torch >= 2.11. Results go to $OUT (default: out beside this file), a few files.
+# Runs a stage of the GPU bundle; see scripts/gpu_bundle.sh, which makes it. Needs a CUDA GPU, xz or python3 to unpack
+# the programs at first use, and for the stages python and benchmark a python3 with torch >= 2.11. Results go to $OUT
+# (default: out beside this file), a few files.
 #   run.sh tests        the library's numerics on the GPU, streams, graphs, green contexts, activations
 #   run.sh soak         a million runs, every entry mixed over streams and graphs, each result compared
 #   run.sh sanitizers   memcheck, racecheck, synccheck and initcheck on small shapes
@@ -17,6 +18,19 @@ OUT=${OUT:-$HERE/out}
 mkdir -p "$OUT"
 SHARDS=$(nproc)
 failed=0
+
+unpack() {
+  local fresh
+  fresh=$(mktemp -d "$HERE/unpack.XXXXXX") || return
+  if command -v xz >/dev/null; then
+    xz -dc "$HERE/bin.tar.xz" | tar -xC "$fresh"
+  else
+    python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$HERE/bin.tar.xz" "$fresh"
+  fi
+  mv -T "$fresh/bin" "$HERE/bin" 2>/dev/null # another stage may have been faster
+  rm -rf "$fresh"
+  [[ -x $HERE/bin/fusedmlp_gpu_tests ]]
+}
 
 report() { # NAME STATUS SECONDS
   local outcome=ok
@@ -154,6 +168,11 @@ stage_seams() {
   report seams "$rc" $((SECONDS - started))
 }
 
+if [[ ${1:-} == @(tests|soak|sanitizers|python|benchmark|tiles|layers|seams|profile|all) && ! -d $HERE/bin ]] && ! unpack; then
+  echo "run.sh: cannot unpack $HERE/bin.tar.xz" >&2
+  exit 2
+fi
+
 # Without a GPU every test is skipped, which must not read as a success.
 if [[ ${1:-} == @(tests|soak|sanitizers|python|benchmark|tiles|layers|seams|profile|all) ]] &&
   "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter='StatelessRun.*' | grep -q SKIPPED; then
@@ -164,6 +183,6 @@ fi
 case ${1:-} in
   tests | soak | sanitizers | python | benchmark | tiles | layers | seams | profile) "stage_$1" ;;
   all) for stage in tests soak sanitizers python benchmark; do "stage_$stage"; done ;;
-  *) sed -n '2,15s/^# \{0,1\}//p' "$0" && exit 2 ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 exit $failed
