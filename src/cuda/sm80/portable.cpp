@@ -14,9 +14,9 @@ namespace {
 
 constexpr std::size_t kAlign = 256;
 
-// Up to so many tokens the second product starts while the first one drains, which gains 1 to 3 us. With more it does so
-// where all SMs have the same room left: else its blocks would be there before most have any, and lie on the others
-// together (H200: GELU+bias 768x3072 at 1024 tokens 60 us, 48 without).
+// Up to so many tokens the second product starts while the first one drains, which gains 1 to 3 us. With more it does
+// so where all SMs have the same room left: else its blocks would be there before most have any, and lie on the
+// others together (H200: GELU+bias 768x3072 at 1024 tokens 60 us, 48 without).
 constexpr std::int64_t kOverlapTokens = 128;
 
 bool leaves_equal_room(const Product& first, const GemmPlan& plan, const DeviceInfo& device) {
