@@ -96,11 +96,13 @@ stage_sanitizers() {
     pids+=($!)
     tools+=("${tool}_gpu_tests")
   done
+  trap 'kill "${pids[@]}" 2>/dev/null' EXIT # a stage that is cut leaves nothing behind that slows down the next one
   for i in "${!tools[@]}"; do
     local rc=0
     wait "${pids[$i]}" || rc=$?
     report "${tools[$i]}" "$rc" $((SECONDS - started))
   done
+  trap - EXIT
 }
 
 prepare_python() {
