@@ -88,12 +88,13 @@ TEST(Prefill, ChoosesTilesAsMeasured) {
   EXPECT_LT(std::sqrt(squares / counted), 0.10);
 }
 
-// Pairs of products as lab/sm90/plans.cpp timed them on an H200.
+// Pairs of products timed on an H200: by lab/sm90/plans.cpp, most of those between multiples of 256 tokens with
+// shorter pauses. Between them tiles fit less well, and choosing is harder.
 TEST(PrefillPairs, AreChosenAsMeasured) {
   const DeviceInfo device = test::h200();
   std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/sm90_pairs.txt");
   ASSERT_TRUE(file) << "tests/data/gpu/sm90_pairs.txt";
-  test::MeasuredPlans plans;
+  test::MeasuredPlans all, multiples;
   std::string text, word, order;
   std::int64_t tokens = 0;
   while (file >> text >> tokens) {
@@ -104,9 +105,12 @@ TEST(PrefillPairs, AreChosenAsMeasured) {
     ASSERT_TRUE(file) << "a line ends early";
     (index < kTileCount ? down.tile : down.split) = index < kTileCount ? index : index - kTileCount;
     down.overlaps = order == "overlaps";
-    plans.add(text, tokens, us * 1e-6, predicted_seconds(test::spec_of(text), tokens, up, down, device));
+    const double predicted = predicted_seconds(test::spec_of(text), tokens, up, down, device);
+    all.add(text, tokens, us * 1e-6, predicted);
+    if (tokens % 256 == 0) multiples.add(text, tokens, us * 1e-6, predicted);
   }
-  plans.expect(97, 0.09, 0.01, 0.08);
+  all.expect(97, 0.09, 0.01, 0.08);
+  multiples.expect(56, 0.05, 0.01, 0.08);
 }
 
 // A first product has no split, whatever its activation.
