@@ -1,8 +1,10 @@
 // What cuda.cluster takes, its plans, and its kernels on integers.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,22 +69,59 @@ TEST(ClusterPlans, CoverEverythingAndFit) {
   }
 }
 
+struct MeasuredPair {
+  std::string spec;
+  std::int64_t tokens = 0;
+  ProductPlan up, down;
+  double us = 0;
+};
 // Pairs of products as lab/cluster/plans.cpp timed them on an H200.
+std::vector<MeasuredPair> measured_pairs(const std::string& name) {
+  std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/" + name);
+  EXPECT_TRUE(file) << name;
+  std::vector<MeasuredPair> all;
+  MeasuredPair one;
+  std::string word;
+  while (file >> one.spec >> one.tokens) {
+    file >> word >> one.up.form >> one.up.slices >> word >> one.down.form >> one.down.slices >> one.us;
+    EXPECT_TRUE(file) << "a line ends early";
+    all.push_back(one);
+  }
+  return all;
+}
+
 TEST(ClusterPlans, AreChosenAsMeasured) {
   const DeviceInfo device = h200();
-  std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/cluster_plans.txt");
-  ASSERT_TRUE(file) << "tests/data/gpu/cluster_plans.txt";
   MeasuredPlans plans;
-  std::string text, word;
-  std::int64_t tokens = 0;
-  while (file >> text >> tokens) {
-    ProductPlan up, down;
-    double us = 0;
-    file >> word >> up.form >> up.slices >> word >> down.form >> down.slices >> us;
-    ASSERT_TRUE(file) << "a line ends early";
-    plans.add(text, tokens, us * 1e-6, predicted_seconds(spec_of(text), tokens, up, down, device));
+  for (const MeasuredPair& pair : measured_pairs("cluster_plans.txt")) {
+    plans.add(pair.spec, pair.tokens, pair.us * 1e-6,
+              predicted_seconds(spec_of(pair.spec), pair.tokens, pair.up, pair.down, device));
   }
-  plans.expect(63, 0.04, 0.01, 0.07);
+  plans.expect(81, 0.055, 0.0055, 0.06);
+}
+
+// Small MLPs have one plan each.
+TEST(ClusterPlans, OfSmallMlpsAreAsFastAsOthers) {
+  const DeviceInfo device = h200();
+  std::map<std::pair<std::string, std::int64_t>, std::pair<double, double>> times;  // the fastest, the chosen one
+  for (const MeasuredPair& pair : measured_pairs("cluster_small_plans.txt")) {
+    auto& [best, own] = times.try_emplace({pair.spec, pair.tokens}, pair.us, 0).first->second;
+    best = std::min(best, pair.us);
+    const ClusterPlan plan = choose(spec_of(pair.spec), pair.tokens, device);
+    if (pair.up == plan.up && pair.down == plan.down && (own == 0 || pair.us < own)) own = pair.us;
+  }
+  EXPECT_EQ(times.size(), 40u);
+  double lost = 0;
+  for (const auto& [key, time] : times) {
+    SCOPED_TRACE(key.first + " at " + std::to_string(key.second));
+    const auto& [best, own] = time;
+    const double predicted = choose(spec_of(key.first), key.second, device).seconds * 1e6;
+    EXPECT_NEAR(predicted, best, 0.15 * best);
+    if (own == 0) continue;  // the sweep had left it out
+    lost += own / best - 1;
+    EXPECT_LT(own, best + 0.4);
+  }
+  EXPECT_LT(lost / static_cast<double>(times.size()), 0.02);
 }
 
 // Every kernel with every number of slices, tiles that end within a tile and k within a block, on integers that all

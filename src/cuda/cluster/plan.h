@@ -49,6 +49,8 @@ inline constexpr int kFormCount = static_cast<int>(std::size(kForms));
 struct ProductPlan {
   int form = 0;  // of kForms
   int slices = 1;
+
+  bool operator==(const ProductPlan&) const = default;
 };
 
 // What of the first product's weights goes to L2 while the kernels ahead still run: the first blocks of k of the
