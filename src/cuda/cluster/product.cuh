@@ -92,6 +92,16 @@ __device__ __forceinline__ void draw(const Params& p, const Slice& slice) {
 // Blocks of k that a first product asks for before it lets in the next launch, whose own loads delay these; after all
 // of them that one's would come too late. A second product asks for all of its own before.
 constexpr int kBlocksFirst = 6;
+// Blocks of weights that a second product of few blocks asks for before its wait: more would delay the first one's
+// last weights. Many blocks are worth that.
+constexpr int kBlocksBefore = 8;
+template <class Tile>
+constexpr bool kMayHoldBack = !Tile::kGated && Tile::kStages > kBlocksBefore;
+template <class Tile>
+__device__ __forceinline__ int blocks_before(const Params& p, const Slice& slice) {
+  const bool few = kMayHoldBack<Tile> && p.slices > 1 && 2 * slice.count < 3 * Tile::kStages;
+  return min(few ? kBlocksBefore : Tile::kStages, slice.count);
+}
 
 // One thread. Several feeders were slower: what is asked for first must come first.
 template <class Tile>
@@ -110,9 +120,16 @@ __device__ __forceinline__ void feed(const Params& p, const Slice& slice, std::u
   };
   const int early = min(Tile::kStages, slice.count);
   if (p.leads) {
-    for (int k = 0; k < early; ++k) load_weights(k, k);
+    const int before = blocks_before<Tile>(p, slice);
+    for (int k = 0; k < before; ++k) load_weights(k, k);
     ptx::grid_dependency_wait();
-    for (int k = 0; k < early; ++k) load_inputs(k, k);
+    for (int k = 0; k < before; ++k) load_inputs(k, k);
+    if constexpr (kMayHoldBack<Tile>) {
+      for (int k = before; k < early; ++k) {
+        load_weights(k, k);
+        load_inputs(k, k);
+      }
+    }
   } else {
     for (int k = 0; k < early; ++k) {
       load_weights(k, k);
