@@ -75,7 +75,7 @@ struct Tile {
 template <bool kGated>
 struct GemmMaps {
   CUtensorMap a, b, out;
-  CUtensorMap a_last;  // boxes of the last tile's rows alone: zeros beyond the last row cost the copy engine time
+  CUtensorMap a_last;  // boxes of a partial last tile's rows: zeros beyond the last row cost the copy engine time
 };
 template <>
 struct GemmMaps<true> : GemmMaps<false> {
@@ -95,8 +95,7 @@ struct GemmParams : GemmMaps<kGated> {
   int row_tiles;
   int column_tiles;
   int group;         // row tiles that are walked together, for the L2 cache
-  bool backwards;    // from the last tile to the first
-  bool wait_first;   // nothing may be read before the kernels ahead are complete; else only `a` depends on them
+  bool second;       // of the MLP (GemmCall)
   bool draws;        // its own weights into L2 before it waits
   const void* next;  // weights that are drawn once all loads are asked for
   std::int64_t next_bytes;
@@ -109,7 +108,7 @@ struct TileIndex {
 // Row tiles in groups, a group column by column.
 template <class Params>
 __device__ inline TileIndex tile_at(const Params& p, int index) {
-  if (p.backwards) index = p.row_tiles * p.column_tiles - 1 - index;
+  if (p.second) index = p.row_tiles * p.column_tiles - 1 - index;
   const int per_group = p.group * p.column_tiles;
   const int group = index / per_group;
   const int first = group * p.group;
@@ -222,7 +221,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
   }
   __syncthreads();
   if (p.draws && warp == 4 * Tile::kConsumers && ptx::elect_one()) draw_weights<Tile>(p);
-  if (p.wait_first) ptx::grid_dependency_wait();
+  if (!p.second) ptx::grid_dependency_wait();
   ptx::grid_dependency_launch();
 
   const int first = blockIdx.x, step = gridDim.x;
@@ -248,7 +247,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       }
       if (p.next_bytes > 0 && ptx::elect_one()) draw_next(p);
     } else if (role <= Tile::kRingsA) {  // rows of a
-      if (!p.wait_first) ptx::grid_dependency_wait();
+      if (p.second) ptx::grid_dependency_wait();
       const int which = role - 1;
       const std::uint32_t base = shared + which * kStagesA * Tile::kBytesA;
       Ring<kStagesA> ring;
@@ -387,7 +386,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       };
       // One branch a tile: with one a box, the code of other activations in between, MLPs took 2 % longer.
       if constexpr (kActivated) {
-        with_shape<Tile::kGated>(p.f.shape, epilogue);
+        with_shape<Tile::kGated>(p.f.shape, [&](auto shape) {
+          if constexpr (Tile::kGated || decltype(shape)::value != Shape::identity) epilogue(shape);
+        });
       } else {
         epilogue(std::integral_constant<Shape, Shape::identity>());
       }
@@ -407,9 +408,10 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kRows, kBlockK); !status)
     return status;
   p.rows = static_cast<int>(g.m);
-  const int last = (p.rows - 1) % Tile::kRows + 1;
-  if (Status status = encode_tensor_map(p.a_last, kDType, {g.a, g.m, g.k, g.lda}, last, kBlockK); !status)
-    return status;
+  if (const int last = p.rows % Tile::kRows; last != 0) {
+    if (Status status = encode_tensor_map(p.a_last, kDType, {g.a, g.m, g.k, g.lda}, last, kBlockK); !status)
+      return status;
+  }
   if (Status status = encode_tensor_map(p.b, kDType, {first.data, g.n, g.k, first.row_stride}, Tile::kOut, kBlockK);
       !status)
     return status;
@@ -434,8 +436,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
   p.group = group_of(Tile::kM, p.row_tiles);
-  p.backwards = call.backwards;
-  p.wait_first = !call.weights_ready;
+  p.second = call.second;
   p.draws = call.draws_weights;
   p.next = call.next;
   p.next_bytes = call.next_bytes;

@@ -88,8 +88,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   second.tile = l.out.tile;
   second.sms = device.cores;
   second.overlaps_predecessor = l.out.overlaps;
-  second.weights_ready = true;  // the first product began when everything ahead of it was complete
-  second.backwards = true;      // a large hidden does not stay in L2: its end is read while it does
+  second.second = true;
   return for_each_turn(problem, args, l.rows, args.workspace, l.ldh, [&](const TwoGemms& products) {
     first.gemm = products.hidden;
     second.gemm = products.out;
