@@ -91,6 +91,7 @@ struct GemmParams : GemmMaps<kGated> {
   FastActivation f;
   float scale;  // of the sums and biases, before the activation
   int columns;
+  int last_column;  // where the last tile begins
   int k_blocks;
   int row_tiles;
   int column_tiles;
@@ -117,14 +118,21 @@ __device__ inline TileIndex tile_at(const Params& p, int index) {
   return {first + inside % height, inside / height};
 }
 
+// The last tile ends with the matrix and shares columns with the one before it: zeros in place of weights beyond the
+// last row would cost the copy engine time.
+template <class Tile>
+__device__ inline int first_column(const GemmParams<Tile::kGated>& p, const TileIndex& tile) {
+  return min(tile.column * Tile::kOut, p.last_column);
+}
+
 // Asks L2 for the weights of a CTA's first tile; the row tiles that share them each for a part of k.
 template <class Tile>
 __device__ inline void draw_weights(const GemmParams<Tile::kGated>& p) {
   const TileIndex tile = tile_at(p, static_cast<int>(blockIdx.x));
-  const int sharing = min(p.row_tiles, p.group);
+  const int sharing = min(p.row_tiles, p.group), column = first_column<Tile>(p, tile);
   for (int k = tile.row % p.group; k < p.k_blocks; k += sharing) {
-    ptx::tma_prefetch(p.b, k * kBlockK, tile.column * Tile::kOut);
-    if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, k * kBlockK, tile.column * Tile::kOut);
+    ptx::tma_prefetch(p.b, k * kBlockK, column);
+    if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, k * kBlockK, column);
   }
 }
 
@@ -233,7 +241,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     if (role == 0) {  // weights
       Ring<kStagesB> ring;
       for (int index = first; index < tiles; index += step) {
-        const int column = tile_at(p, index).column * Tile::kOut;
+        const int column = first_column<Tile>(p, tile_at(p, index));
         for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
           ptx::mbarrier_wait(empty_b + 8 * ring.stage, ring.parity ^ 1);
           if (ptx::elect_one()) {
@@ -300,7 +308,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
 
     for (int index = start; index < tiles; index += stride) {
       const TileIndex tile = tile_at(p, index);
-      const int column = tile.column * Tile::kOut;
+      const int column = first_column<Tile>(p, tile);
       float bias[(Tile::kN + 127) / 128] = {};
       if (has_bias) {
 #pragma unroll
@@ -432,6 +440,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.f = call.activation;
   p.scale = p.f.shape == Shape::normal ? 0.5f : 1.0f;
   p.columns = g.n;
+  p.last_column = (std::max(g.n - Tile::kOut, 0) + 7) / 8 * 8;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
