@@ -17,23 +17,23 @@ struct Rates {
   double share;       // of the tensor cores' rate while a tile's products run
   double activation;  // clocks of an element of a thread in the epilogue
 };
-constexpr Rates kRates[kTileCount] = {{0.798, 87}, {0.756, 54}, {0.601, 39}, {0.833, 67}, {0.821, 82},
-                                      {0.744, 28}, {0.802, 47}, {0.766, 37}, {0.749, 45}, {0.799, 49},
-                                      {0.615, 42}, {0.748, 45}, {0.758, 67}};
-constexpr double kSplitShare[kSplitCount] = {0.898, 0.970, 0.735};
-constexpr double kLeastBlock = 51.89;  // a k block of a tile, however small
-constexpr double kLeastBlockSharing = 251.3;
-constexpr double kTileClocks = 22;  // a tile's first and last steps
-constexpr double kTileClocksSharing = 2070;
-constexpr double kExchangeClocks = 2337;  // of sums within a cluster, and a byte of a tile's sums
-constexpr double kExchangeClocksPerByte = 1 / 6.89;
+constexpr Rates kRates[kTileCount] = {{0.792, 79.9}, {0.746, 45.1}, {0.608, 40.4}, {0.813, 56.0}, {0.794, 75.3},
+                                      {0.785, 36.3}, {0.811, 47.5}, {0.748, 34.1}, {0.749, 45.5}, {0.791, 56.4},
+                                      {0.623, 49.9}, {0.749, 42.8}, {0.759, 68.8}};
+constexpr double kSplitShare[kSplitCount] = {0.896, 0.970, 0.724};
+constexpr double kLeastBlock = 47.26;  // a k block of a tile, however small
+constexpr double kLeastBlockSharing = 257.6;
+constexpr double kTileClocks = 43;  // a tile's first and last steps
+constexpr double kTileClocksSharing = 1734;
+constexpr double kExchangeClocks = 2143;  // of sums within a cluster, and a byte of a tile's sums
+constexpr double kExchangeClocksPerByte = 1 / 7.10;
 constexpr double kLoadBytesPerClock = 160.0;  // from L2 into one SM
-constexpr double kAllLoadsPerClock = 6849;    // and into all of them
-constexpr double kAllLoadsOfSplits = 6785;
-constexpr double kAllLoadsInOrder = 9203;  // where CTAs lie in the launch's order
-constexpr double kWaitSeconds = 1.05e-6;   // until such a launch begins
+constexpr double kAllLoadsPerClock = 6854;    // and into all of them
+constexpr double kAllLoadsOfSplits = 6648;
+constexpr double kAllLoadsInOrder = 9012;  // where CTAs lie in the launch's order
+constexpr double kWaitSeconds = 1.08e-6;   // until such a launch begins
 // The shorter one of products and loads is beside the other up to a share of it, and of the rest not all.
-constexpr double kBeside = 0.8, kNotBeside = 0.197;
+constexpr double kBeside = 0.85, kNotBeside = 0.188;
 // Of the share of SMs at work, which bounds how much they read from memory.
 constexpr double kBandwidthExponent = 0.010;
 // Share of the SMs that clusters of 2 or of 4 CTAs, one a SM, can fill at once (H200: 66 and 30 clusters).
@@ -43,7 +43,7 @@ constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 constexpr double kWriteCost = 1.95;
 // A launch takes longer than the longer one of arithmetic and memory by what of the shorter one is not beside it: the
 // root of this degree of the sum of the powers.
-constexpr double kApart = 3.18;
+constexpr double kApart = 3.55;
 // A row of a tile beyond the last token, multiplied though not fetched, as a share of the time that memory takes.
 constexpr double kEmptyRow = 0.0015;
 

@@ -13,7 +13,7 @@ namespace fusedmlp::cuda {
 namespace sm90 {
 namespace {
 
-constexpr double kOverlapSeconds = 3.31e-6;  // of the second product's start with the first one's end (H200)
+constexpr double kOverlapSeconds = 2.91e-6;  // of the second product's start with the first one's end (H200)
 // What is lost where the first product's tiles fill all SMs once: the second one finds none to start on. Over
 // several rounds they fall free one after another. Seen at inputs of up to 256 columns
 // (tests/data/gpu/narrow_mlps.json).
