@@ -20,7 +20,7 @@ class Call(ctypes.Structure):  # mirrors lab.cu
         + [(n, ctypes.c_longlong) for n in ("lda", "ldb", "ldb_up", "ldo")]
         + [
             (n, ctypes.c_int)
-            for n in ("act", "gated", "half", "overlaps_predecessor", "weights_ready", "sms")
+            for n in ("act", "gated", "half", "overlaps_predecessor", "second", "sms")
         ]
         + [("alpha", ctypes.c_float), ("limit", ctypes.c_float), ("stream", P)]
     )
@@ -41,7 +41,7 @@ def ptr(t):
     return None if t is None else t.data_ptr()
 
 
-def gemm(tile, a, b, out, b_up=None, bias=None, bias_up=None, act="identity", pdl=0, weights_ready=0):
+def gemm(tile, a, b, out, b_up=None, bias=None, bias_up=None, act="identity", pdl=0, second=0):
     c = Call(
         a.shape[0],
         b.shape[0],
@@ -60,7 +60,7 @@ def gemm(tile, a, b, out, b_up=None, bias=None, bias_up=None, act="identity", pd
         int(b_up is not None),
         int(a.dtype == torch.float16),
         pdl,
-        weights_ready,
+        second,
         SMS,
         1.702,
         7.0,
@@ -298,7 +298,7 @@ def pairs(names, ups=2, downs=3):
 
                     def run(s, u=u, d=d, pdl=pdl):
                         mlp.up(TILES[u], s, pdl=pdl)
-                        mlp.down(TILES[d], s, pdl=pdl, weights_ready=1)
+                        mlp.down(TILES[d], s, pdl=pdl, second=1)
 
                     both[f"pair pdl{pdl} {show(u)} + {show(d)}"] = graph(run)
         us = time_all(both, rounds=7, reps=1)

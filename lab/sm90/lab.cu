@@ -16,7 +16,7 @@ struct Call {  // mirrored in bench.py
   const void *a, *b, *b_up, *bias, *bias_up;
   void* out;
   long long lda, ldb, ldb_up, ldo;
-  int activation, gated, half, overlaps_predecessor, weights_ready, sms;
+  int activation, gated, half, overlaps_predecessor, second, sms;
   float alpha, limit;
   cudaStream_t stream;
 };
@@ -60,7 +60,7 @@ int lab_gemm(int tile, const Call* c) {
   call.tile = tile;
   call.sms = c->sms;
   call.overlaps_predecessor = c->overlaps_predecessor != 0;
-  call.weights_ready = c->weights_ready != 0;
+  call.second = c->second != 0;
   if (lab_split(tile)) {
     const sm90::Split& split = sm90::kSplits[tile - sm90::kTileCount];
     const Status status =

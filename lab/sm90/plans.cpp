@@ -54,8 +54,7 @@ void sweep(const std::string& text, std::int64_t tokens, const std::function<boo
     call.tile = choice.tile;
     call.sms = sms;
     call.overlaps_predecessor = choice.overlaps;
-    call.weights_ready = true;
-    call.backwards = true;
+    call.second = true;
     return choice.split < 0 ? gemm_bf16(call, stream) : split_bf16(call, kSplits[choice.split], stream);
   };
   const auto time = [&](const auto& queue) { return over() ? 1e9 : bench.microseconds(queue, tokens, kPause); };

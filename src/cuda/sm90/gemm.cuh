@@ -75,7 +75,7 @@ struct Tile {
 template <bool kGated>
 struct GemmMaps {
   CUtensorMap a, b, out;
-  CUtensorMap a_last;  // boxes of the last tile's rows alone: zeros beyond the last row cost the copy engine time
+  CUtensorMap a_last;  // boxes of a partial last tile's rows: zeros beyond the last row cost the copy engine time
 };
 template <>
 struct GemmMaps<true> : GemmMaps<false> {
@@ -91,12 +91,12 @@ struct GemmParams : GemmMaps<kGated> {
   FastActivation f;
   float scale;  // of the sums and biases, before the activation
   int columns;
+  int last_column;  // where the last tile begins
   int k_blocks;
   int row_tiles;
   int column_tiles;
   int group;         // row tiles that are walked together, for the L2 cache
-  bool backwards;    // from the last tile to the first
-  bool wait_first;   // nothing may be read before the kernels ahead are complete; else only `a` depends on them
+  bool second;       // of the MLP (GemmCall)
   bool draws;        // its own weights into L2 before it waits
   const void* next;  // weights that are drawn once all loads are asked for
   std::int64_t next_bytes;
@@ -109,7 +109,7 @@ struct TileIndex {
 // Row tiles in groups, a group column by column.
 template <class Params>
 __device__ inline TileIndex tile_at(const Params& p, int index) {
-  if (p.backwards) index = p.row_tiles * p.column_tiles - 1 - index;
+  if (p.second) index = p.row_tiles * p.column_tiles - 1 - index;
   const int per_group = p.group * p.column_tiles;
   const int group = index / per_group;
   const int first = group * p.group;
@@ -118,14 +118,21 @@ __device__ inline TileIndex tile_at(const Params& p, int index) {
   return {first + inside % height, inside / height};
 }
 
+// The last tile ends with the matrix and shares columns with the one before it: zeros in place of weights beyond the
+// last row would cost the copy engine time.
+template <class Tile>
+__device__ inline int first_column(const GemmParams<Tile::kGated>& p, const TileIndex& tile) {
+  return min(tile.column * Tile::kOut, p.last_column);
+}
+
 // Asks L2 for the weights of a CTA's first tile; the row tiles that share them each for a part of k.
 template <class Tile>
 __device__ inline void draw_weights(const GemmParams<Tile::kGated>& p) {
   const TileIndex tile = tile_at(p, static_cast<int>(blockIdx.x));
-  const int sharing = min(p.row_tiles, p.group);
+  const int sharing = min(p.row_tiles, p.group), column = first_column<Tile>(p, tile);
   for (int k = tile.row % p.group; k < p.k_blocks; k += sharing) {
-    ptx::tma_prefetch(p.b, k * kBlockK, tile.column * Tile::kOut);
-    if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, k * kBlockK, tile.column * Tile::kOut);
+    ptx::tma_prefetch(p.b, k * kBlockK, column);
+    if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, k * kBlockK, column);
   }
 }
 
@@ -222,7 +229,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
   }
   __syncthreads();
   if (p.draws && warp == 4 * Tile::kConsumers && ptx::elect_one()) draw_weights<Tile>(p);
-  if (p.wait_first) ptx::grid_dependency_wait();
+  if (!p.second) ptx::grid_dependency_wait();
   ptx::grid_dependency_launch();
 
   const int first = blockIdx.x, step = gridDim.x;
@@ -234,7 +241,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     if (role == 0) {  // weights
       Ring<kStagesB> ring;
       for (int index = first; index < tiles; index += step) {
-        const int column = tile_at(p, index).column * Tile::kOut;
+        const int column = first_column<Tile>(p, tile_at(p, index));
         for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
           ptx::mbarrier_wait(empty_b + 8 * ring.stage, ring.parity ^ 1);
           if (ptx::elect_one()) {
@@ -248,7 +255,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       }
       if (p.next_bytes > 0 && ptx::elect_one()) draw_next(p);
     } else if (role <= Tile::kRingsA) {  // rows of a
-      if (!p.wait_first) ptx::grid_dependency_wait();
+      if (p.second) ptx::grid_dependency_wait();
       const int which = role - 1;
       const std::uint32_t base = shared + which * kStagesA * Tile::kBytesA;
       Ring<kStagesA> ring;
@@ -301,7 +308,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
 
     for (int index = start; index < tiles; index += stride) {
       const TileIndex tile = tile_at(p, index);
-      const int column = tile.column * Tile::kOut;
+      const int column = first_column<Tile>(p, tile);
       float bias[(Tile::kN + 127) / 128] = {};
       if (has_bias) {
 #pragma unroll
@@ -387,7 +394,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       };
       // One branch a tile: with one a box, the code of other activations in between, MLPs took 2 % longer.
       if constexpr (kActivated) {
-        with_shape<Tile::kGated>(p.f.shape, epilogue);
+        with_shape<Tile::kGated>(p.f.shape, [&](auto shape) {
+          if constexpr (Tile::kGated || decltype(shape)::value != Shape::identity) epilogue(shape);
+        });
       } else {
         epilogue(std::integral_constant<Shape, Shape::identity>());
       }
@@ -407,9 +416,10 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kRows, kBlockK); !status)
     return status;
   p.rows = static_cast<int>(g.m);
-  const int last = (p.rows - 1) % Tile::kRows + 1;
-  if (Status status = encode_tensor_map(p.a_last, kDType, {g.a, g.m, g.k, g.lda}, last, kBlockK); !status)
-    return status;
+  if (const int last = p.rows % Tile::kRows; last != 0) {
+    if (Status status = encode_tensor_map(p.a_last, kDType, {g.a, g.m, g.k, g.lda}, last, kBlockK); !status)
+      return status;
+  }
   if (Status status = encode_tensor_map(p.b, kDType, {first.data, g.n, g.k, first.row_stride}, Tile::kOut, kBlockK);
       !status)
     return status;
@@ -430,12 +440,12 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.f = call.activation;
   p.scale = p.f.shape == Shape::normal ? 0.5f : 1.0f;
   p.columns = g.n;
+  p.last_column = (std::max(g.n - Tile::kOut, 0) + 7) / 8 * 8;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.row_tiles = static_cast<int>((g.m + Tile::kM - 1) / Tile::kM);
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
   p.group = group_of(Tile::kM, p.row_tiles);
-  p.backwards = call.backwards;
-  p.wait_first = !call.weights_ready;
+  p.second = call.second;
   p.draws = call.draws_weights;
   p.next = call.next;
   p.next_bytes = call.next_bytes;

@@ -13,7 +13,7 @@ namespace fusedmlp::cuda {
 namespace sm90 {
 namespace {
 
-constexpr double kOverlapSeconds = 2.65e-6;  // of the second product's start with the first one's end (H200)
+constexpr double kOverlapSeconds = 2.91e-6;  // of the second product's start with the first one's end (H200)
 // What is lost where the first product's tiles fill all SMs once: the second one finds none to start on. Over
 // several rounds they fall free one after another. Seen at inputs of up to 256 columns
 // (tests/data/gpu/narrow_mlps.json).
@@ -88,8 +88,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   second.tile = l.out.tile;
   second.sms = device.cores;
   second.overlaps_predecessor = l.out.overlaps;
-  second.weights_ready = true;  // the first product began when everything ahead of it was complete
-  second.backwards = true;      // a large hidden does not stay in L2: its end is read while it does
+  second.second = true;
   return for_each_turn(problem, args, l.rows, args.workspace, l.ldh, [&](const TwoGemms& products) {
     first.gemm = products.hidden;
     second.gemm = products.out;

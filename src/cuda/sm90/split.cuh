@@ -42,7 +42,7 @@ struct SplitParams {
   int rows, row_tiles, box_rows;  // of a tile box_rows, the last one's fewer
   int columns;
   int k_blocks, slices;
-  bool weights_ready;  // only `a` depends on the launch ahead
+  bool second;  // of the MLP (GemmCall)
 };
 
 // A CTA's tile and slice of k.
@@ -77,7 +77,7 @@ __device__ __forceinline__ void feed(const SplitParams& p, const SplitSlice& sli
   };
   const int early = min(Tile::kStages, slice.count);
   for (int k = 0; k < early; ++k) load_b(k, k);
-  if (p.weights_ready) ptx::grid_dependency_wait();
+  if (p.second) ptx::grid_dependency_wait();
   for (int k = 0; k < early; ++k) load_a(k, k);
   Ring<Tile::kStages> ring;
   for (int k = early; k < slice.count; ++k, ring.advance()) {
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) split_gemm(const __grid_con
   }
   __syncthreads();
   ptx::cluster_arrive();  // has begun: may be written to
-  if (!p.weights_ready) ptx::grid_dependency_wait();
+  if (!p.second) ptx::grid_dependency_wait();
   ptx::grid_dependency_launch();
 
   float d[Tile::kN / 2];
@@ -201,7 +201,7 @@ Status launch_split_tile(const GemmCall& call, const Split& split, cudaStream_t 
   p.columns = g.n;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
   p.slices = split.slices;
-  p.weights_ready = call.weights_ready;
+  p.second = call.second;
   Launch how;
   how.grid = static_cast<unsigned>(p.row_tiles * ((g.n + Tile::kN - 1) / Tile::kN) * p.slices);
   how.cluster = static_cast<unsigned>(p.slices);

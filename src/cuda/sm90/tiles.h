@@ -82,11 +82,12 @@ struct GemmCall {
   int tile = 0;  // of kTiles
   int sms = 0;
   bool overlaps_predecessor = false;  // started before the launch ahead of it is complete
-  bool weights_ready = false;         // only `gemm.a` depends on that launch
-  bool draws_weights = false;         // into L2 before it waits for that launch
-  bool backwards = false;             // from the last rows of `gemm.a` to the first: those were written last
-  const void* next = nullptr;         // weights of the product behind it, drawn while its last tiles are multiplied
-  std::int64_t next_bytes = 0;        // a multiple of 16
+  // Of the MLP. The launch ahead of it began when all before that one was complete: only `gemm.a` depends on it. A
+  // large hidden does not stay in L2: its last rows are read first, as they were written last.
+  bool second = false;
+  bool draws_weights = false;   // into L2 before it waits for that launch
+  const void* next = nullptr;   // weights of the product behind it, drawn while its last tiles are multiplied
+  std::int64_t next_bytes = 0;  // a multiple of 16
 };
 
 // Weights of up to so many bytes are drawn into L2 before they are asked for.
