@@ -61,6 +61,7 @@ void bench(std::int64_t m, int n, int k, bool gated) {
   require(cudaEventCreate(&begin));
   require(cudaEventCreate(&end));
   for (int tile = 0; tile < sm80::kTileCount; ++tile) {
+    if (gated && sm80::kTiles[tile].plain_along_k) continue;
     for (int splits = 1; splits <= 8; splits *= 2) {
       if (splits > 1 && (splits * m * n * (gated ? 2 : 1) > sm80::kMostPartials || k < splits * 256)) break;
       call.plan = {static_cast<sm80::TileName>(tile), splits};

@@ -8,13 +8,14 @@
 namespace fusedmlp::cuda::sm80 {
 namespace {
 
-// Fitted to every tile and split of 34 products of 1 to 8192 rows on an H200: the chosen one is 0.7 % from the
-// fastest in the mean and 4 % at most, its time predicted within 7 % in the mean.
-constexpr double kMemoryShare = 0.92;     // of the bandwidth that blocks on all SMs reach
-constexpr double kRampSeconds = 1.28e-6;  // of a launch, beside the blocks' own start and end
+// Fitted to every tile and split of 94 products of 16 to 8192 rows on an H200: the chosen one is 0.8 % from the
+// fastest in the mean, its time predicted within 8 % in the mean. Where products alone say otherwise, the pairs of an
+// MLP decide: kernels of one tile a SM start early (starts_early) and are cold where others have run since.
+constexpr double kMemoryShare = 0.8;     // of the bandwidth that blocks on all SMs reach
+constexpr double kRampSeconds = 0.6e-6;  // of a launch, beside the blocks' own start and end
 // A split launch takes so much longer, and its sums pass at so many times the memory's bandwidth.
-constexpr double kSplitSeconds = 0.8e-6;
-constexpr double kSumsShare = 1.6;
+constexpr double kSplitSeconds = 0.2e-6;
+constexpr double kSumsShare = 1.85;
 
 constexpr std::int64_t kLeastSplitDepth = 4 * kDepth;
 
@@ -50,27 +51,36 @@ Block block(const Product& p, TileName tile, const DeviceInfo& device) {
     return {outputs.m, weight_rows, 2, large ? 0.6 : 0.45, large ? 0.4 : 0.3, 2e-6};
   }
   const TileShape& shape = kTiles[static_cast<int>(tile)];
-  const double most = device.compute_capability >= 90 ? 0.45 : 0.8;
-  Block b{outputs.m, weight_rows, shape.blocks_per_sm, most, most, 3.2e-6};
+  const double most = device.compute_capability >= 90 ? 0.48 : 0.8;
+  Block b{outputs.m, weight_rows, shape.blocks_per_sm, most, most, p.gated ? 9.8e-6 : 5.9e-6};
   switch (tile) {
     case TileName::small:
-      b.full = 0.42 * most;
-      b.alone = 0.27 * most;
-      b.start_and_end = 1.8e-6;
+      b.full = 0.395 * most;
+      b.alone = 0.375 * most;
+      b.start_and_end = 2.2e-6;
       break;
     case TileName::medium:
-      b.full = 0.85 * most;
-      b.alone = 0.72 * most;
-      b.start_and_end = 2.1e-6;
+      b.full = 0.8 * most;
+      b.alone = 0.765 * most;
+      b.start_and_end = 2.5e-6;
       break;
     case TileName::square:
-      b.full = 0.995 * most;
-      b.alone = 0.96 * most;
-      b.start_and_end = 2.7e-6;
+      b.full = 0.945 * most;
+      b.alone = 0.89 * most;
+      b.start_and_end = 3.9e-6;
+      break;
+    case TileName::wide:
+      b.full = b.alone = 0.905 * most;
+      b.start_and_end = 3.7e-6;
       break;
     case TileName::large: break;
   }
   return b;
+}
+
+bool fits(const Product& p, TileName tile) {
+  if (p.dtype == DType::f32) return tile == TileName::small || tile == TileName::large;  // all others are small's
+  return !kTiles[static_cast<int>(tile)].plain_along_k || (!p.gated && p.along_k);
 }
 
 }  // namespace
@@ -78,6 +88,10 @@ Block block(const Product& p, TileName tile, const DeviceInfo& device) {
 std::int64_t blocks(const Product& p, const GemmPlan& plan) {
   const Outputs each = outputs_of_block(p, plan.tile);
   return (p.m + each.m - 1) / each.m * ((p.n + each.n - 1) / each.n) * plan.splits;
+}
+
+int blocks_per_sm(const Product& p, const GemmPlan& plan) {
+  return p.dtype == DType::f32 ? 2 : kTiles[static_cast<int>(plan.tile)].blocks_per_sm;
 }
 
 double predicted_seconds(const Product& p, const GemmPlan& plan, const DeviceInfo& device) {
@@ -114,6 +128,7 @@ GemmPlan choose(const Product& p, const DeviceInfo& device) {
   GemmPlan best;
   double best_seconds = predicted_seconds(p, best, device);
   for (int tile = 0; tile < kTileCount; ++tile) {
+    if (!fits(p, static_cast<TileName>(tile))) continue;
     for (int splits = 1; splits <= kMostSplits; splits *= 2) {
       if (splits > 1) {
         const std::int64_t partials = splits * p.m * p.n * (p.gated ? 2 : 1);

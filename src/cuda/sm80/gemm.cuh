@@ -14,13 +14,13 @@
 #include "cuda/ptx/cp_async.cuh"
 #include "cuda/ptx/grid_dependency.cuh"
 #include "cuda/ptx/mma.cuh"
+#include "cuda/sm80/fragments.cuh"
 #include "cuda/sm80/loads.cuh"
 #include "cuda/sm80/tiles.h"
 
 namespace fusedmlp::cuda::sm80 {
 
-constexpr int kSteps = kDepth / 16;  // mma steps of a stage
-constexpr int kGroupRows = 8;        // row tiles that run side by side, for the reuse of weights in L2
+constexpr int kGroupRows = 8;  // row tiles that run side by side, for the reuse of weights in L2
 
 struct KernelArgs {
   Gemm gemm;
@@ -32,26 +32,6 @@ struct KernelArgs {
   float* partial;
 };
 
-template <bool kDual, TileName kTileName>
-struct Tile {
-  static constexpr TileShape kShape = kTiles[static_cast<int>(kTileName)];
-  static constexpr unsigned kThreads = kShape.threads();
-  static constexpr int kWeights = kDual ? 2 : 1;
-  static constexpr int kM = kShape.m;
-  static constexpr int kN = kShape.weight_rows / kWeights;  // output columns
-  static constexpr int kWarpM = kM / kShape.warps_m;
-  static constexpr int kWarpN = kN / kShape.warps_n;
-  static constexpr int kMmaM = kWarpM / 16;
-  static constexpr int kMmaN = kWarpN / 8;
-  static constexpr unsigned kBytesA = kM * kRowBytes;
-  static constexpr unsigned kBytesW = kN * kRowBytes;  // of each weight
-  static constexpr unsigned kStageBytes = kBytesA + kWeights * kBytesW;
-  static constexpr unsigned kOutPitch = kWarpN * 2 + 16;  // bytes of a row of a warp's finished outputs
-  static_assert(kWarpM % 16 == 0 && kWarpN % 16 == 0, "ldmatrix takes 16 rows at a time");
-  static_assert((kWarpN & (kWarpN - 1)) == 0, "the swizzle of [k][row] tiles is taken apart by bits");
-  static_assert(2 * kStageBytes >= kShape.warps_m * kShape.warps_n * kWarpM * kOutPitch, "outputs reuse the stages");
-};
-
 // Ends a stage's copies. A wait takes a constant: it leaves the newest kWanted - 2 groups under way. Where shared
 // memory holds fewer stages than kWanted, groups without any copy follow, so that those are no stage too many.
 template <int kWanted>
@@ -61,63 +41,6 @@ __device__ __forceinline__ void commit_stage(int stages) {
   if (stages < kWanted) {
     ptx::cp_async_commit();
     if (stages < kWanted - 1) ptx::cp_async_commit();
-  }
-}
-
-template <class Tile>
-struct Fragments {
-  std::uint32_t a[Tile::kMmaM][4];
-  std::uint32_t b[Tile::kWeights][Tile::kMmaN / 2][4];  // two n8 tiles: k0-7 and k8-15 of each
-};
-
-// Where a lane's ldmatrix rows are in a stage, k step 0; a chunk's swizzled place is an exclusive or of its bits.
-// kAlongN: the weights lie in shared memory as [k][row].
-template <class Tile, bool kAlongN>
-struct FragmentAddress {
-  std::uint32_t a, a_chunk;
-  std::uint32_t b, b_chunk;
-
-  __device__ __forceinline__ FragmentAddress(unsigned warp_m, unsigned warp_n) {
-    const unsigned lane = threadIdx.x % 32;
-    const unsigned phase = lane % 8;
-    a = (warp_m + lane % 16) * kRowBytes;
-    a_chunk = (lane / 16 ^ phase) << 4;
-    if constexpr (kAlongN) {
-      const unsigned chunk = warp_n / kChunk + lane / 16;
-      b = Tile::kBytesA + (phase + lane / 8 % 2 * 8) * Tile::kN * 2 + chunk / 8 * 128;
-      b_chunk = (chunk % 8 ^ phase) << 4;
-    } else {
-      b = Tile::kBytesA + (warp_n + phase + lane / 16 * 8) * kRowBytes;
-      b_chunk = (lane / 8 % 2 ^ phase) << 4;
-    }
-  }
-};
-
-template <class Tile, bool kAlongN>
-__device__ __forceinline__ void load_fragments(const FragmentAddress<Tile, kAlongN>& at, std::uint32_t stage,
-                                               int step, Fragments<Tile>& out) {
-  const std::uint32_t a = stage + at.a + (at.a_chunk ^ (step << 5));
-#pragma unroll
-  for (int i = 0; i < Tile::kMmaM; ++i) ptx::ldmatrix_x4(out.a[i], a + i * 16 * kRowBytes);
-  if constexpr (kAlongN) {
-    const std::uint32_t b = stage + at.b + step * 16 * Tile::kN * 2;
-#pragma unroll
-    for (int p = 0; p < Tile::kMmaN / 2; ++p) {
-      const std::uint32_t column = b + (at.b_chunk ^ (p << 5));
-#pragma unroll
-      for (int w = 0; w < Tile::kWeights; ++w) {
-        ptx::ldmatrix_x4_transposed(out.b[w][p], column + w * Tile::kBytesW);
-      }
-    }
-  } else {
-    const std::uint32_t b = stage + at.b + (at.b_chunk ^ (step << 5));
-#pragma unroll
-    for (int w = 0; w < Tile::kWeights; ++w) {
-#pragma unroll
-      for (int p = 0; p < Tile::kMmaN / 2; ++p) {
-        ptx::ldmatrix_x4(out.b[w][p], b + w * Tile::kBytesW + p * 16 * kRowBytes);
-      }
-    }
   }
 }
 
@@ -172,10 +95,19 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
     for (int part = 0; part < kCopyParts; ++part) load(std::false_type{}, shared + stage * Tile::kStageBytes, part);
   };
 
-  // The predecessor wrote a, not the weights: they are on their way while it finishes.
+  constexpr unsigned kBiases = Tile::kWeights * Tile::kN;
+  __shared__ float biases[kBiases];  // of the outputs, then of their gates
+
+  // The predecessor wrote a, not the weights: they are on their way while it finishes. So are the biases, one a
+  // thread: fetched in the epilogue, each column would wait for its own (2.3 us in all on an H200).
   ptx::grid_dependency_launch();
   for (int i = 0; i < args.stages - 1; ++i) {
     if (i < k_tiles) load_stage(load_weights, i);
+  }
+  const int bias_column = col + static_cast<int>(threadIdx.x) % Tile::kN;
+  float bias = 0.0f;
+  if (args.splits == 1 && threadIdx.x < kBiases && bias_column < g.n) {
+    bias = bias_at<T>(threadIdx.x < Tile::kN ? g.bias : g.gate_bias, bias_column);
   }
   ptx::grid_dependency_wait();
   for (int i = 0; i < args.stages - 1; ++i) {
@@ -183,6 +115,8 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
     commit_stage<Tile::kShape.stages>(
         args.stages);  // the weights of every stage are in the first group, so each group is complete
   }
+
+  if (threadIdx.x < kBiases) biases[threadIdx.x] = bias;
 
   float sums[Tile::kWeights][Tile::kMmaM][Tile::kMmaN][4] = {};
   Fragments<Tile> fragments[2];
@@ -244,27 +178,47 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   }
 
   // Element e of sums[.][i][j] is at row 16 i + lane / 4 + 8 (e / 2), column 8 j + lane % 4 * 2 + e % 2 of the warp.
-  const int first_row = static_cast<int>(warp_m + lane / 4);
-  const int first_col = col + static_cast<int>(warp_n + lane % 4 * 2);
-  if (args.splits > 1) {
+  // An epilogue is a loop of two turns that the second half of the sums moves up for: unrolled it is up to 50 KB of
+  // code that each block runs once, and waits for where other kernels have run since.
+  constexpr int kTurn = Tile::kMmaM > 1 ? Tile::kMmaM / 2 : 1;
+  static_assert(Tile::kMmaM % kTurn == 0);
+  const auto next_turn = [&] {
 #pragma unroll
     for (int w = 0; w < Tile::kWeights; ++w) {
-      float* to = args.partial + static_cast<std::int64_t>(split * Tile::kWeights + w) * g.m * g.n + row * g.n;
 #pragma unroll
-      for (int i = 0; i < Tile::kMmaM; ++i) {
+      for (int i = kTurn; i < Tile::kMmaM; ++i) {
 #pragma unroll
         for (int j = 0; j < Tile::kMmaN; ++j) {
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const int m = first_row + 16 * i + 8 * half, n = first_col + 8 * j;
-            if (m >= rows_left || n >= g.n) continue;
-            float* pair = to + static_cast<std::int64_t>(m) * g.n + n;
-            const float x = sums[w][i][j][2 * half], y = sums[w][i][j][2 * half + 1];
-            if (g.n % 2 == 0) {
-              *reinterpret_cast<float2*>(pair) = {x, y};
-            } else {
-              pair[0] = x;
-              if (n + 1 < g.n) pair[1] = y;
+          for (int e = 0; e < 4; ++e) sums[w][i - kTurn][j][e] = sums[w][i][j][e];
+        }
+      }
+    }
+  };
+  const int first_row = static_cast<int>(warp_m + lane / 4);
+  const int first_col = col + static_cast<int>(warp_n + lane % 4 * 2);
+  if (args.splits > 1) {
+#pragma unroll 1
+    for (int turn = 0; turn < Tile::kMmaM; turn += kTurn, next_turn()) {
+#pragma unroll
+      for (int w = 0; w < Tile::kWeights; ++w) {
+        float* to = args.partial + static_cast<std::int64_t>(split * Tile::kWeights + w) * g.m * g.n + row * g.n;
+#pragma unroll
+        for (int i = 0; i < kTurn; ++i) {
+#pragma unroll
+          for (int j = 0; j < Tile::kMmaN; ++j) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+              const int m = first_row + 16 * (turn + i) + 8 * half, n = first_col + 8 * j;
+              if (m >= rows_left || n >= g.n) continue;
+              float* pair = to + static_cast<std::int64_t>(m) * g.n + n;
+              const float x = sums[w][i][j][2 * half], y = sums[w][i][j][2 * half + 1];
+              if (g.n % 2 == 0) {
+                *reinterpret_cast<float2*>(pair) = {x, y};
+              } else {
+                pair[0] = x;
+                if (n + 1 < g.n) pair[1] = y;
+              }
             }
           }
         }
@@ -277,53 +231,59 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   ptx::cp_async_wait<0>();
   __syncthreads();
   unsigned char* staging = shared_bytes + warp * Tile::kWarpM * Tile::kOutPitch;
+  const float* column_biases = biases + (first_col - col);
   with_form(args.activation.form, [&](auto form) {
     constexpr ActivationForm kForm = decltype(form)::value;
+#pragma unroll 1
+    for (int turn = 0; turn < Tile::kMmaM; turn += kTurn, next_turn()) {
+      unsigned char* to = staging + (16 * turn + lane / 4) * Tile::kOutPitch + lane % 4 * 4;
 #pragma unroll
-    for (int j = 0; j < Tile::kMmaN; ++j) {
-      float up_bias[2] = {};
-      [[maybe_unused]] float gate_bias[2] = {};
+      for (int j = 0; j < Tile::kMmaN; ++j) {
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        if (first_col + 8 * j + e >= g.n) break;
-        up_bias[e] = bias_at<T>(g.bias, first_col + 8 * j + e);
-        if constexpr (kDual) gate_bias[e] = bias_at<T>(g.gate_bias, first_col + 8 * j + e);
-      }
+        for (int i = 0; i < kTurn; ++i) {
 #pragma unroll
-      for (int i = 0; i < Tile::kMmaM; ++i) {
+          for (int half = 0; half < 2; ++half) {
+            __align__(4) T pair[2];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          __align__(4) T pair[2];
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const float up = sums[0][i][j][half * 2 + e] + up_bias[e];
-            if constexpr (kDual) {
-              const float gate = sums[1][i][j][half * 2 + e] + gate_bias[e];
-              pair[e] = from_float<T>(gated<kForm>(args.activation, gate, up));
-            } else {
-              pair[e] = from_float<T>(activate<kForm>(args.activation, up));
+            for (int e = 0; e < 2; ++e) {
+              const float up = sums[0][i][j][half * 2 + e] + column_biases[8 * j + e];
+              if constexpr (kDual) {
+                const float gate = sums[1][i][j][half * 2 + e] + column_biases[Tile::kN + 8 * j + e];
+                pair[e] = from_float<T>(gated<kForm>(args.activation, gate, up));
+              } else {
+                pair[e] = from_float<T>(activate<kForm>(args.activation, up));
+              }
             }
+            *reinterpret_cast<std::uint32_t*>(to + (16 * i + 8 * half) * Tile::kOutPitch + 16 * j) =
+                *reinterpret_cast<const std::uint32_t*>(pair);
           }
-          unsigned char* to = staging + (16 * i + lane / 4 + 8 * half) * Tile::kOutPitch + (8 * j + lane % 4 * 2) * 2;
-          *reinterpret_cast<std::uint32_t*>(to) = *reinterpret_cast<const std::uint32_t*>(pair);
         }
       }
     }
   });
   __syncwarp();
   constexpr unsigned kOutChunks = Tile::kWarpN / kChunk;
-  for (unsigned i = lane; i < Tile::kWarpM * kOutChunks; i += 32) {
+  const auto store = [&](unsigned i, bool whole) {
     const unsigned r = i / kOutChunks;
     const int n = col + static_cast<int>(warp_n + i % kOutChunks * kChunk);
     const int m = static_cast<int>(warp_m + r);
-    if (m >= rows_left || n >= g.n) continue;
+    if (!whole && (m >= rows_left || n >= g.n)) return;
     const T* from = reinterpret_cast<const T*>(staging + r * Tile::kOutPitch) + i % kOutChunks * kChunk;
     T* to = static_cast<T*>(g.out) + (row + m) * g.ldo + n;
-    if (args.store_vectors && n + static_cast<int>(kChunk) <= g.n) {
+    if (whole || (args.store_vectors && n + static_cast<int>(kChunk) <= g.n)) {
       *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
     } else {
       for (int j = 0; j < min(static_cast<int>(kChunk), g.n - n); ++j) to[j] = from[j];
     }
+  };
+  constexpr unsigned kStores = Tile::kWarpM * kOutChunks / 32;  // of a thread
+  static_assert(kStores * 32 == Tile::kWarpM * kOutChunks);
+  if (args.store_vectors && rows_left == Tile::kM && g.n - col >= Tile::kN) {
+#pragma unroll
+    for (unsigned i = 0; i < kStores; ++i) store(lane + 32 * i, true);
+  } else {
+#pragma unroll 1
+    for (unsigned i = 0; i < kStores; ++i) store(lane + 32 * i, false);
   }
 }
 
@@ -442,6 +402,10 @@ Status launch_vectors(const GemmCall& call, int stages, cudaStream_t stream) {
     case TileName::small: return launch_gemm<T, kDual, TileName::small, kAccess>(call, stages, stream);
     case TileName::medium: return launch_gemm<T, kDual, TileName::medium, kAccess>(call, stages, stream);
     case TileName::square: return launch_gemm<T, kDual, TileName::square, kAccess>(call, stages, stream);
+    case TileName::wide:
+      if constexpr (!kDual && kAccess == Access::vectors_along_k)
+        return launch_gemm<T, kDual, TileName::wide, kAccess>(call, stages, stream);
+      break;
     case TileName::large: return launch_gemm<T, kDual, TileName::large, kAccess>(call, stages, stream);
   }
   return Status(StatusCode::internal, "", "unknown tile");

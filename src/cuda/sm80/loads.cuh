@@ -21,7 +21,7 @@ constexpr unsigned kRowChunks = kDepth / kChunk;  // 8: one swizzle span
 enum class Access : int { vectors_along_k, vectors_along_n, elements };
 
 // A stage is copied in parts between the products of another, or the copies would hold those up.
-constexpr int kCopyParts = kDepth / 16 - 1;
+constexpr int kCopyParts = 2;
 
 // A thread's share of copying kRows rows of a [rows, k] operand, stage by stage: chunks `step` apart in memory, the
 // same distance apart in shared memory, all in one swizzle phase. The position that runs with the chunks (the row, or

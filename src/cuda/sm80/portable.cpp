@@ -14,15 +14,6 @@ namespace {
 
 constexpr std::size_t kAlign = 256;
 
-// Up to so many tokens the second product starts while the first one drains, which gains 1 to 3 us. With more it does
-// so where all SMs have the same room left: else its blocks would be there before most have any, and lie on the
-// others together (H200: GELU+bias 768x3072 at 1024 tokens 60 us, 48 without).
-constexpr std::int64_t kOverlapTokens = 128;
-
-bool leaves_equal_room(const Product& first, const GemmPlan& plan, const DeviceInfo& device) {
-  return plan.splits == 1 && blocks(first, plan) <= device.cores;
-}
-
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 struct Layout {
@@ -41,14 +32,28 @@ std::size_t partial_bytes(const Product& p) {
          sizeof(float);
 }
 
-Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+// Whether the second product starts while the first one drains, which gains 1 to 3 us. Its blocks must spread over
+// the SMs: each SM has room beside the first one's blocks, or takes one block alone, or all SMs get as many as they
+// hold. Else those that end first take two at once and others none (H200: GELU+bias 768x3072 at 1024 tokens, 128x192
+// and then 64x128, 53.8 us, 41.2 without). Where k is split the kernel between them that adds up the sums decides.
+bool starts_early(const Layout& l, std::int64_t tokens, const DeviceInfo& device) {
+  constexpr std::int64_t kSplitTokens = 128;
+  if (!waits_for_predecessor(device)) return false;
+  if (l.hidden_plan.splits > 1) return tokens <= kSplitTokens;
+  const int beside = blocks_per_sm(l.hidden, l.hidden_plan) - 1, each = blocks_per_sm(l.out, l.out_plan);
+  return blocks(l.hidden, l.hidden_plan) <= device.cores * beside || each == 1 ||
+         static_cast<double>(blocks(l.out, l.out_plan)) >= 0.9 * device.cores * each;
+}
+
+// along_k: all weights are [out, in].
+Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, bool along_k) {
   const auto size = static_cast<std::int64_t>(size_of(spec.dtype));
   Layout l;
   l.ldh = round_up(spec.d_hidden, 16 / size);
   l.rows = turn_rows(tokens, l.ldh * size);
   l.hidden_bytes = static_cast<std::size_t>(round_up(l.rows * l.ldh * size, kAlign));
-  l.hidden = {l.rows, spec.d_hidden, spec.d_in, spec.gated, spec.dtype};
-  l.out = {l.rows, spec.d_out, spec.d_hidden, false, spec.dtype};
+  l.hidden = {l.rows, spec.d_hidden, spec.d_in, spec.gated, spec.dtype, along_k};
+  l.out = {l.rows, spec.d_out, spec.d_hidden, false, spec.dtype, along_k};
   l.hidden_plan = choose(l.hidden, device);
   l.out_plan = choose(l.out, device);
   l.partial_bytes = std::max(partial_bytes(l.hidden), partial_bytes(l.out));
@@ -56,7 +61,7 @@ Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  const Layout l = layout(query.spec, query.tokens, query.device);
+  const Layout l = layout(query.spec, query.tokens, query.device, !query.operands.in_out);
   return l.hidden_bytes + l.partial_bytes;
 }
 
@@ -74,7 +79,9 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
-  const Layout l = layout(spec, args.tokens, device);
+  const bool along_k =
+      core::resolve(spec, problem.weights).up.col_stride == 1 && problem.weights.down.col_stride == 1;
+  const Layout l = layout(spec, args.tokens, device, along_k);
   auto* hidden = static_cast<std::byte*>(args.workspace);
   GemmCall first;
   first.activation = activation_args(spec);
@@ -84,8 +91,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   GemmCall second;
   second.plan = l.out_plan;
   second.partial = first.partial;
-  const bool overlaps = args.tokens <= kOverlapTokens || leaves_equal_room(l.hidden, l.hidden_plan, device);
-  second.overlaps_predecessor = overlaps && waits_for_predecessor(device);
+  second.overlaps_predecessor = starts_early(l, args.tokens, device);
   for (GemmCall* call : {&first, &second}) {
     call->finish_overlaps = waits_for_predecessor(device);
     call->shared_per_sm = device.l1_bytes;
@@ -100,7 +106,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 }
 
 core::Prediction predict(const core::Query& query) {
-  const Layout l = layout(query.spec, query.tokens, query.device);
+  const Layout l = layout(query.spec, query.tokens, query.device, !query.operands.in_out);
   const double seconds = turns(query.tokens, l.rows) * (predicted_seconds(l.hidden, l.hidden_plan, query.device) +
                                                         predicted_seconds(l.out, l.out_plan, query.device));
   return prediction(query, seconds);

@@ -11,8 +11,8 @@
 
 namespace fusedmlp::cuda::sm80 {
 
-enum class TileName : int { small, medium, square, large };
-inline constexpr int kTileCount = 4;
+enum class TileName : int { small, medium, square, wide, large };
+inline constexpr int kTileCount = 5;
 
 // A block computes kM rows by kWeightRows rows of weights: as many output columns, or half of them when each needs a
 // gate and an up. Warps are kWarpsM x kWarpsN.
@@ -21,20 +21,24 @@ struct TileShape {
   int weight_rows;
   int warps_m;
   int warps_n;
-  int blocks_per_sm;  // that the register budget is cut for
-  int stages;         // of shared memory that are worth having, at least 3
+  int blocks_per_sm;           // that the register budget is cut for
+  int stages;                  // of shared memory that are worth having, at least 3
+  bool plain_along_k = false;  // for products without gates on weights [out, in] alone
   constexpr int threads() const { return 32 * warps_m * warps_n; }
 };
 inline constexpr int kDepth = 64;  // k of a stage; 128 bytes of 16-bit elements, the span of the swizzle
-inline constexpr TileShape kTiles[kTileCount] = {
-    {16, 128, 1, 4, 3, 4}, {64, 128, 2, 2, 2, 4}, {128, 128, 2, 2, 2, 3}, {128, 256, 2, 4, 1, 4}};
+inline constexpr TileShape kTiles[kTileCount] = {{16, 128, 1, 4, 3, 4},
+                                                 {64, 128, 2, 2, 2, 4},
+                                                 {128, 128, 2, 2, 2, 3},
+                                                 {128, 192, 2, 4, 1, 4, true},
+                                                 {128, 256, 2, 4, 1, 4}};
 
 constexpr std::size_t stage_bytes(const TileShape& tile) {
   return static_cast<std::size_t>(tile.m + tile.weight_rows) * kDepth * 2;
 }
 // Stages that fit `blocks_per_sm` blocks of an SM, or one block where that leaves fewer than two.
 constexpr int stages(const TileShape& tile, std::size_t shared_per_sm, std::size_t shared_per_block) {
-  constexpr std::size_t kReserved = 1024;  // the system's share of a block
+  constexpr std::size_t kReserved = 2048;  // the system's share of a block, and the biases
   const std::size_t share = shared_per_sm / static_cast<std::size_t>(tile.blocks_per_sm) - kReserved;
   std::size_t count = (share < shared_per_block ? share : shared_per_block) / stage_bytes(tile);
   if (count < 2) count = shared_per_block / stage_bytes(tile);
@@ -79,8 +83,10 @@ struct Product {
   std::int64_t k;
   bool gated;
   DType dtype;
+  bool along_k = true;  // the weights are [out, in]
 };
 std::int64_t blocks(const Product& product, const GemmPlan& plan);  // of its launch
+int blocks_per_sm(const Product& product, const GemmPlan& plan);    // that run side by side
 double predicted_seconds(const Product& product, const GemmPlan& plan, const DeviceInfo& device);
 GemmPlan choose(const Product& product, const DeviceInfo& device);
 std::string describe(int m, int n, int splits, int stages);  // for a recording
