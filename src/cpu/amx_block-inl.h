@@ -29,45 +29,29 @@ using AmxFloat = hn::CappedTag<float, 16>;
 inline constexpr std::int64_t kHalf = kPanelWidth / 2;
 inline constexpr std::int64_t kLineBytes = 64;
 
-// Vector work on a pending block, spread over the steps of the next one but its first, a part after each product:
-// more at once waits for its operands in the scheduler, in front of tile instructions.
+// Vector work on rows of a pending block, a few at each step of the next one but its first.
 template <class Row>
 class Interleaved {
  public:
   HWY_INLINE Interleaved(const Row& row, const AmxPending& pending, std::int64_t steps)
       : row_(row),
         pending_(pending),
-        left_(pending.rows * Row::kParts),
-        per_step_(ceil_div(left_, std::max<std::int64_t>(1, steps - 1))) {}
-
-  HWY_INLINE void begin_step() {
-    now_ = std::min(per_step_, left_);
-    left_ -= now_;
-  }
-  // After product 0, 1, 2 and 3 of a step; all that is left of the step's after the last.
-  template <int kProduct>
-  HWY_INLINE void after() {
-    if (now_ > kProduct) row_.part(pending_);
-    if constexpr (kProduct == 3) {
-      for (; now_ > 4; --now_) row_.part(pending_);
-    }
-  }
-  // All of it. By value: an object whose address is taken would not stay in registers.
-  static HWY_NOINLINE void finish(Interleaved work) {
-    for (; work.left_ > 0; --work.left_) work.row_.part(work.pending_);
+        per_step_(pending.rows > 0 ? ceil_div(pending.rows, std::max<std::int64_t>(1, steps - 1)) : 0) {}
+  HWY_INLINE void step() {
+    for (std::int64_t i = std::min(per_step_, pending_.rows); i > 0; --i) row_.run(pending_);
   }
 
  private:
   Row row_;
-  AmxPending pending_;                      // a copy, kept in registers; all of it is done when the steps are over
-  std::int64_t left_, per_step_, now_ = 0;  // parts
+  AmxPending pending_;  // a copy, kept in registers; all of it is done when the steps are over
+  std::int64_t per_step_;
 };
 
 template <class Tiles, class Row>
 void Finish(AmxPass& pass) {
   Tiles::close(pass.open);
   const Row row;
-  while (pass.pending.rows > 0) row.part(pass.pending);
+  while (pass.pending.rows > 0) row.run(pass.pending);
 }
 
 // Products of a row with those of earlier slices.
@@ -77,97 +61,81 @@ HWY_INLINE hn::Vec<D> Total(D d, const AmxPending& p, std::int64_t i) {
   return p.sums ? hn::Add(v, hn::Load(d, p.sums + i)) : v;
 }
 
-template <class D>
-HWY_INLINE void KeepTotal(D d, const AmxPending& p, std::int64_t columns) {
-  for (std::int64_t i = 0; i < columns; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+HWY_INLINE void KeepTotal(const AmxPending& p) {
+  const AmxFloat d;
+  for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
     hn::Store(Total(d, p, i), d, p.sums + i);
   }
 }
 
-HWY_INLINE void NextColumns(AmxPending& p, std::int64_t columns) {
-  if (p.sums) p.sums += columns;
-  p.c += columns;
+HWY_INLINE void NextRow(AmxPending& p) {
+  if (p.sums) p.sums += kPanelWidth;
+  p.c += kPanelWidth;
+  --p.rows;
 }
 
-// Goes on to the row's second half, or to the next row.
-HWY_INLINE void NextHalf(AmxPending& p) {
-  NextColumns(p, kHalf);
-  p.half ^= kHalf;
-  if (p.half == 0) --p.rows;
-}
-
-// A row of the hidden from its products, 16 values at a time: all of it when gated, else half. The hidden is rounded
-// to bf16, so its activation is as precise as that.
+// One row of the hidden from its products: 16 values when gated, 32 when plain. The hidden is rounded to bf16, so its
+// activation is as precise as that.
 template <class Tiles, Activation kActivation, bool kGated>
 class HiddenRow {
  public:
-  static constexpr std::int64_t kParts = kGated ? 1 : 2;
   HWY_INLINE HiddenRow() : activation_(AmxFloat()) {}
-  HWY_INLINE void part(AmxPending& p) const {
+  HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
+    auto* to = reinterpret_cast<std::uint16_t*>(p.to);
     if (!p.to) {
-      KeepTotal(d, p, kGated ? kPanelWidth : kHalf);
-    } else {
-      auto* to = reinterpret_cast<std::uint16_t*>(p.to);
-      for (std::int64_t i = 0; i < kHalf; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-        const auto z = hn::Add(Total(d, p, i), hn::Load(d, p.bias + p.half + i));
-        if constexpr (kGated) {
-          const auto up = hn::Add(Total(d, p, kHalf + i), hn::Load(d, p.bias + kHalf + i));
-          Tiles::store_bf16(activation_.gated(d, z, up, p.spec->alpha, p.spec->limit), to + i);
-        } else {
-          Tiles::store_bf16(activation_.activate(d, z), to + i);
-        }
+      KeepTotal(p);
+      return NextRow(p);
+    }
+    constexpr std::int64_t kValues = kGated ? kHalf : kPanelWidth;
+    for (std::int64_t i = 0; i < kValues; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+      const auto z = hn::Add(Total(d, p, i), hn::Load(d, p.bias + i));
+      if constexpr (kGated) {
+        const auto up = hn::Add(Total(d, p, kHalf + i), hn::Load(d, p.bias + kHalf + i));
+        Tiles::store_bf16(activation_.gated(d, z, up, p.spec->alpha, p.spec->limit), to + i);
+      } else {
+        Tiles::store_bf16(activation_.activate(d, z), to + i);
       }
-      p.to += kGated ? 2 * kTileK : 2 * kHalf;
     }
-    if constexpr (kGated) {
-      NextColumns(p, kPanelWidth);
-      --p.rows;
-    } else {
-      NextHalf(p);
-    }
+    p.to += 2 * kTileK;
+    NextRow(p);
   }
 
  private:
   CoarseActivation<kActivation, AmxFloat> activation_;
 };
 
-// A row of y from its products, half of it at a time.
+// One row of y from its products.
 template <class Tiles>
 struct DownRow {
-  static constexpr std::int64_t kParts = 2;
   HWY_INLINE DownRow() = default;
-  HWY_INLINE void part(AmxPending& p) const {
+  HWY_INLINE void run(AmxPending& p) const {
     const AmxFloat d;
     if (!p.to) {
-      KeepTotal(d, p, kHalf);
-      return NextHalf(p);
+      KeepTotal(p);
+      return NextRow(p);
     }
-    alignas(64) std::uint16_t edge[kHalf];
-    const std::int64_t columns = p.columns - p.half;  // that there are from here on
-    const bool whole = columns >= kHalf;
+    alignas(64) std::uint16_t edge[kPanelWidth];
+    const bool whole = p.columns == kPanelWidth;
     auto* to = whole ? reinterpret_cast<std::uint16_t*>(p.to) : edge;
-    for (std::int64_t i = 0; i < kHalf; i += static_cast<std::int64_t>(hn::Lanes(d))) {
-      Tiles::store_bf16(hn::Add(Total(d, p, i), hn::Load(d, p.bias + p.half + i)), to + i);
+    for (std::int64_t i = 0; i < kPanelWidth; i += static_cast<std::int64_t>(hn::Lanes(d))) {
+      Tiles::store_bf16(hn::Add(Total(d, p, i), hn::Load(d, p.bias + i)), to + i);
     }
-    if (!whole && columns > 0) std::memcpy(p.to, edge, static_cast<std::size_t>(columns) * sizeof(std::uint16_t));
-    p.to += p.half == 0 ? 2 * kHalf : p.row_bytes - 2 * kHalf;
-    NextHalf(p);
+    if (!whole) std::memcpy(p.to, edge, static_cast<std::size_t>(p.columns) * sizeof(std::uint16_t));
+    p.to += p.row_bytes;
+    NextRow(p);
   }
 };
 
-// What is drawn in during a slice.
+// What is drawn into L2 during a slice: `bytes` at each step, whole lines.
 struct Ahead {
   const std::byte* at;
-  std::int64_t lines;       // into L2 at each step
-  bool near;                // rather the slice's own weights into L1, some steps before their use
-  const std::byte* sums;    // where the products are sums: those lines, which the next block stores
-  std::int64_t sums_lines;  // at each step
+  std::int64_t bytes;
+  bool near;  // rather the slice's own weights into L1, some steps before their use
 };
 
 // Where a tile of a block's products lies.
-constexpr std::int64_t kFloatBytes = static_cast<std::int64_t>(sizeof(float));
-constexpr std::int64_t kProductStride = kPanelWidth * kFloatBytes;
+constexpr std::int64_t kProductStride = kPanelWidth * static_cast<std::int64_t>(sizeof(float));
 constexpr std::int64_t offset_of(int tile) { return tile / 2 * kTileHeight * kPanelWidth + tile % 2 * kHalf; }
 
 // Stores products that are still in tile registers; null: there are none.
@@ -190,17 +158,17 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
   constexpr std::int64_t kRowStride = 2 * kTileK;         // bytes
   constexpr std::int64_t kPanelStride = 4 * kPanelWidth;  // bytes: a pair of k of 32 columns
   constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
-  constexpr std::int64_t kNearBytes = 4 * kStepBytes;
-  constexpr std::int64_t kRowBytes = kRowTiles * kTileBytes;
+  constexpr std::int64_t kNearSteps = 4;
   const std::int64_t last = slice.steps - 1;
-  const std::int64_t sign = backward ? -1 : 1;
   if constexpr (kRowTiles == 1) Close<Tiles>(open);
   float* const before = open;
-  const auto draw_in = [&](std::int64_t lines) HWY_ATTR __attribute__((always_inline)) {
-    for (; lines > 0; --lines, ahead.at += kLineBytes) Tiles::prefetch(ahead.at);
+  if (ahead.near) ahead.bytes = 0;
+  const std::int64_t first_part = ahead.bytes / kLineBytes / 2 * kLineBytes;
+  const auto draw_in = [](const std::byte* at, std::int64_t bytes) {
+    for (std::int64_t i = 0; i < bytes; i += kLineBytes) Tiles::prefetch(at + i);
   };
   // Each product shares an operand with the one before, and each load and product is followed by a pause.
-  const auto step = [&]<bool kFirst>(const std::byte* b) HWY_ATTR __attribute__((always_inline)) {
+  const auto step = [&]<bool kFirst>(std::int64_t s) HWY_ATTR __attribute__((always_inline)) {
     const auto multiply = [&]<int kC, int kA, int kB>() HWY_ATTR __attribute__((always_inline)) {
       if constexpr (kFirst) {
         if (before) Tiles::template store<kC>(before + offset_of(kC), kProductStride);
@@ -209,44 +177,36 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
       Tiles::template multiply<kC, kA, kB>();
       Tiles::pause();
     };
-    // The pending block is stored in the first step, but its first lines only just.
-    const auto work_after = [&]<int kProduct>() HWY_ATTR __attribute__((always_inline)) {
-      if constexpr (!kFirst) work.template after<kProduct>();
-    };
-    if constexpr (!kFirst) work.begin_step();
-    if (kRowTiles == 1 && ahead.near) {
-      for (std::int64_t i = 0; i < kStepBytes; i += kLineBytes) Tiles::prefetch_near(b + kNearBytes + i);
+    const std::int64_t k = backward ? last - s : s;
+    const std::byte* b = k == last ? slice.last : slice.weights + k * kStepBytes;
+    const std::byte* rows = a + k * kRowTiles * kTileBytes;
+    if (ahead.near) {
+      const std::byte* soon = b + kNearSteps * kStepBytes;
+      for (std::int64_t i = 0; i < kStepBytes; i += kLineBytes) Tiles::prefetch_near(soon + i);
     }
-    Tiles::template load_once<4>(a, kRowStride);
+    Tiles::template load_once<4>(rows, kRowStride);
     Tiles::template load<6>(b, kPanelStride);
     Tiles::pause();
     if constexpr (kRowTiles == 2) {
-      Tiles::template load_once<5>(a + kTileBytes, kRowStride);
+      Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
       Tiles::pause();
     }
     Tiles::template load<7>(b + kSecond, kPanelStride);
     Tiles::pause();
     multiply.template operator()<0, 4, 6>();
-    work_after.template operator()<0>();
-    draw_in(ahead.lines / 2);
-    if constexpr (kRowTiles == 2) multiply.template operator()<2, 5, 6>();
-    work_after.template operator()<1>();
-    if constexpr (kRowTiles == 2) multiply.template operator()<3, 5, 7>();
-    work_after.template operator()<2>();
-    draw_in(ahead.lines - ahead.lines / 2);
+    draw_in(ahead.at, first_part);
+    if constexpr (kRowTiles == 2) {
+      multiply.template operator()<2, 5, 6>();
+      multiply.template operator()<3, 5, 7>();
+    }
+    draw_in(ahead.at + first_part, ahead.bytes - first_part);
     multiply.template operator()<1, 4, 7>();
-    work_after.template operator()<3>();
-    for (std::int64_t i = ahead.sums_lines; i > 0; --i, ahead.sums += kLineBytes) Tiles::prefetch_write(ahead.sums);
-    a += sign * kRowBytes;
+    ahead.at += ahead.bytes;
+    // The pending block is stored by now, but its first lines only just.
+    if (!kFirst || last == 0) work.step();
   };
-  if (backward) a += last * kRowBytes;
-  step.template operator()<true>(backward || last == 0 ? slice.last : slice.weights);
-  const std::byte* b = slice.weights + (backward ? last - 1 : 1) * kStepBytes;
-  const std::byte* const end = backward ? slice.weights : slice.last;
-  for (std::int64_t left = last; left > 0; --left, b += sign * kStepBytes) {
-    step.template operator()<false>(left == 1 ? end : b);
-  }
-  if (last == 0) Work::finish(work);
+  step.template operator()<true>(0);
+  for (std::int64_t s = 1; s <= last; ++s) step.template operator()<false>(s);
   open = c;
   if constexpr (kRowTiles == 1) {
     Tiles::template store<0>(c + offset_of(0), kProductStride);
@@ -261,17 +221,13 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
 template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
-  Ahead ahead{};
-  ahead.at = slice.ahead;
-  ahead.near = pass.rows.rows <= kTileHeight;
-  if (!ahead.near) ahead.lines = ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps);
+  Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes,
+              pass.rows.rows <= kTileHeight};
   const Row row;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);
     float* c = next.rows == 0 ? next.sums : pass.block;
     next.c = c;
-    ahead.sums = reinterpret_cast<const std::byte*>(c);
-    ahead.sums_lines = next.rows == 0 ? ceil_div(kBlockFloats * kFloatBytes / kLineBytes, slice.steps) : 0;
     const std::byte* a = pass.rows.at(pair, k);
     const Interleaved<Row> work(row, pass.pending, slice.steps);
     if (pass.rows.tiles_in_pair(pair) == 2) {
@@ -282,7 +238,7 @@ HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& sli
     pass.pending = next;
     pass.finish = &Finish<Tiles, Row>;
     pass.backward = !pass.backward;
-    ahead.at += ahead.lines * kLineBytes * slice.steps;
+    ahead.at += ahead.bytes * slice.steps;
   }
 }
 

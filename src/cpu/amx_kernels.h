@@ -65,7 +65,6 @@ struct AmxPending {
   std::int64_t columns = 0;  // of y
   float* sums = nullptr;     // [rows][32]: added to the products; without `to` the sum goes back there
   const MlpSpec* spec = nullptr;
-  std::int64_t half = 0;  // the first column that is to do of the row at hand: 0 or 16
 };
 
 // One thread's work on one block of rows.

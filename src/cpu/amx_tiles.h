@@ -59,7 +59,6 @@ struct AmxTiles {
   // its calls out where it cannot inline them at once, as from a function of another target.
   static void prefetch(const std::byte* at) { asm volatile("prefetcht2 %0" ::"m"(*at)); }
   static void prefetch_near(const std::byte* at) { asm volatile("prefetcht0 %0" ::"m"(*at)); }  // into L1
-  static void prefetch_write(const std::byte* at) { asm volatile("prefetchw %0" ::"m"(*at)); }  // to write there
 };
 
 }  // namespace fusedmlp::cpu

@@ -60,8 +60,8 @@ struct DotProducts : Bf16Store {
   template <int kRowTiles, class Work>
   static HWY_INLINE void product(const std::byte* a, const AmxSlice& slice, bool, Ahead ahead, float* c, float*&,
                                  Work work) {
-    Work::finish(work);
-    for (std::int64_t i = 0; i < ahead.lines * slice.steps; ++i) __builtin_prefetch(ahead.at + i * kLineBytes, 0, 2);
+    for (std::int64_t s = 0; s < slice.steps; ++s) work.step();
+    for (std::int64_t i = 0; i < ahead.bytes * slice.steps; i += kLineBytes) __builtin_prefetch(ahead.at + i, 0, 2);
     constexpr std::int64_t kStep = kRowTiles * kTileBytes;
     const auto rows = [&]<int kFirst, int kRows>() HWY_ATTR {
       RowsTimesSlice<kRows>(a + kFirst * 2 * kTileK, kStep, slice, c + kFirst * kPanelWidth);

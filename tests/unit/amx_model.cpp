@@ -92,7 +92,6 @@ struct Model {
   }
   static void prefetch(const std::byte*) {}
   static void prefetch_near(const std::byte*) {}
-  static void prefetch_write(const std::byte*) {}
   static void pause() {}
   static HWY_INLINE void store_bf16(hn::Vec<AmxFloat> v, std::uint16_t* to) {
     const AmxFloat d;
