@@ -101,9 +101,9 @@ constexpr double kCrowd = 0.5, kCrowded = 1.15;    // not fitted: lab/cluster/fi
 constexpr double kMegabytesPerMicrosecond = 4.46;  // from memory
 constexpr double kKilobytesPerMicrosecond = 95;    // into an SM
 
-// Two launches of a small MLP, which wait for little but each other, and a megabyte more of weights
-// (cluster_small_plans.txt).
-constexpr double kSmall[] = {3.6, 3.7, 4.2, 5.3}, kSmallMegabyte = 0.8;
+// Two launches of a small MLP, which wait for little but each other (cluster_small_plans.txt): up to 16 tokens, 32,
+// 64, and more; a megabyte of weights more, and of a tile of more than 64 tokens a token more.
+constexpr double kSmall[] = {3.6, 3.7, 4.2, 5.2}, kSmallMegabyte = 0.8, kSmallToken = 0.011;
 bool is_small(const MlpSpec& spec) {
   return std::max({spec.d_in, spec.d_hidden, spec.d_out}) <= 1024 && core::weight_bytes(spec) < 2e6;
 }
@@ -176,6 +176,21 @@ std::vector<Candidate> candidates(const Costs& costs, const ProductShape& shape,
   return all;
 }
 
+// The first product is not worth slices; the second has all it can.
+Plan small_plan(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  constexpr int kSmallForms[] = {0, 0, 2, 4};
+  const int range = token_range(tokens), form = kSmallForms[range];
+  Plan plan;
+  plan.up = {form, 1};
+  plan.down = {form, k_blocks_of(down_shape(spec)) < kMostSlices ? 1 : kMostSlices};
+  plan.drawn = drawn_early(up_shape(spec), tokens, plan.up, device);
+  const std::int64_t tiles = token_tiles_of(tokens, kForms[form]), of_tile = (tokens + tiles - 1) / tiles;
+  const double time = kSmall[range] + kSmallMegabyte * core::weight_bytes(spec) * 1e-6 +
+                      kSmallToken * static_cast<double>(std::max<std::int64_t>(of_tile - 64, 0));
+  plan.seconds = seconds_from_h200(time, spec, device);
+  return plan;
+}
+
 }  // namespace
 
 bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan) {
@@ -206,16 +221,8 @@ double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Product
 }
 
 Plan choose(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device) {
+  if (is_small(spec)) return small_plan(spec, tokens, device);
   Plan plan;
-  if (is_small(spec)) {
-    constexpr int kSmallForms[] = {0, 0, 2, 4};
-    const int range = token_range(tokens), form = kSmallForms[range];
-    plan.up = {form, 1};
-    plan.down = {form, k_blocks_of(down_shape(spec)) < kMostSlices ? 1 : kMostSlices};
-    plan.drawn = drawn_early(up_shape(spec), tokens, plan.up, device);
-    plan.seconds = seconds_from_h200(kSmall[range] + kSmallMegabyte * core::weight_bytes(spec) * 1e-6, spec, device);
-    return plan;
-  }
   double least = 0;
   const std::vector<Candidate> downs = candidates(kDown[token_range(tokens)], down_shape(spec), tokens, device);
   for (const Candidate& up : candidates(kUp[token_range(tokens)], up_shape(spec), tokens, device)) {

@@ -93,7 +93,9 @@ constexpr Costs kDown[] = {
     {.load = 0.0585, .products = 0.000967, .step = 1.06, .uneven = 0.0397, .wave = 4.55}};
 constexpr double kStart[] = {0.896, 1.14, 3.57};        // of both launches: one token, up to 16, up to 32
 constexpr double kMegabyte[] = {0.132, 0.113, 0.0382};  // of all weights
-constexpr double kSmallBytes = 2e6;                     // of a weight matrix: loads beyond the end of k matter less
+// Less than that, of few weights and 2 to 16 tokens (GELU+bias 128x512, benchmarks/results/gpu_seams_h200.json).
+constexpr double kFewBytes = 1e6, kFewWeights = 1.2;
+constexpr double kSmallBytes = 2e6;  // of a weight matrix: loads beyond the end of k matter less
 
 // Of the first weights this share, but no more than what memory gives in about a microsecond, is drawn into L2 while
 // the kernels ahead still run: more would hold up what those still read.
@@ -206,7 +208,8 @@ Drawn drawn_early(const MlpSpec& spec, std::int64_t tokens, const ProductPlan& u
 
 double predicted_seconds(const MlpSpec& spec, std::int64_t tokens, const Plan& plan, const DeviceInfo& device) {
   const int range = token_range(tokens);
-  const double time = kStart[range] + kMegabyte[range] * core::weight_bytes(spec) * 1e-6 +
+  const double few = range == 1 && core::weight_bytes(spec) < kFewBytes ? kFewWeights : 0;
+  const double time = kStart[range] - few + kMegabyte[range] * core::weight_bytes(spec) * 1e-6 +
                       microseconds(kUp[kind_of(plan.up, tokens)], up_shape(spec), tokens, plan.up, device) +
                       microseconds(kDown[kind_of(plan.down, tokens)], down_shape(spec), tokens, plan.down, device);
   return seconds_from_h200(time, spec, device);
