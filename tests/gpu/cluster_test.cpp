@@ -126,33 +126,32 @@ TEST(ClusterPlans, OfSmallMlpsAreAsFastAsOthers) {
 
 // Every kernel with every number of slices, tiles that end within a tile and k within a block, second products that
 // ask for some of their early weights after their wait, on integers that all kernels must get right to the bit.
-TEST(Cluster, EveryFormIsExact) {
+class ClusterForms : public testing::TestWithParam<int> {};
+TEST_P(ClusterForms, AreExact) {
   if (!has_gpu()) GTEST_SKIP() << "no GPU";
   const DeviceInfo device = fusedmlp::describe(Device::cuda()).value();
   if (device.compute_capability != 90) GTEST_SKIP() << "not Hopper";
-  for (int form = 0; form < kFormCount; ++form) {
-    for (const int slices : kSlices) {
-      for (const char* text :
-           {"reglu:552x760->72+bias,bf16", "relu:1160x552->200+bias,fp16", "relu:552x2104->72,bf16"}) {
-        const MlpSpec spec = spec_of(text);
-        const bool many = kForms[form].tokens > 64;
-        for (const std::int64_t tokens :
-             many ? std::vector<std::int64_t>{65, 125, 131, 253} : std::vector<std::int64_t>{1, 27, 32, 61}) {
-          const ProductPlan product{form, slices};
-          if (!fits(cuda::up_shape(spec), tokens, product)) continue;
-          ASSERT_TRUE(fits(cuda::down_shape(spec), tokens, product));
-          const Drawn drawn = drawn_early(cuda::up_shape(spec), tokens, product, device);
-          expect_exact_products(
-              spec, tokens, describe(product), [&](const cuda::TwoGemms& products, cudaStream_t stream) {
-                const Call call{
-                    products, cuda::sm90::fast_activation(spec), spec.gated, {product, product, drawn, 0}};
-                return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
-              });
-        }
+  const bool many = kForms[GetParam()].tokens > 64;
+  const auto counts = many ? std::vector<std::int64_t>{65, 125, 131, 253} : std::vector<std::int64_t>{1, 27, 32, 61};
+  for (const int slices : kSlices) {
+    for (const char* text :
+         {"reglu:552x760->72+bias,bf16", "relu:1160x552->200+bias,fp16", "relu:552x2104->72,bf16"}) {
+      const MlpSpec spec = spec_of(text);
+      for (const std::int64_t tokens : counts) {
+        const ProductPlan product{GetParam(), slices};
+        if (!fits(cuda::up_shape(spec), tokens, product)) continue;
+        ASSERT_TRUE(fits(cuda::down_shape(spec), tokens, product));
+        const Drawn drawn = drawn_early(cuda::up_shape(spec), tokens, product, device);
+        expect_exact_products(
+            spec, tokens, describe(product), [&](const cuda::TwoGemms& products, cudaStream_t stream) {
+              const Call call{products, cuda::sm90::fast_activation(spec), spec.gated, {product, product, drawn, 0}};
+              return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
+            });
       }
     }
   }
 }
+INSTANTIATE_TEST_SUITE_P(Each, ClusterForms, testing::Range(0, kFormCount));
 
 TEST(Cluster, IsTwoLaunches) {
   if (!has_gpu()) GTEST_SKIP() << "no GPU";

@@ -87,14 +87,17 @@ stage_sanitizers() {
     pids+=($!)
   done
   # Every kernel of cuda.decode, cuda.cluster and cuda.sm90, and cuda.portable's splits; rings of cuda.narrow that wrap, with
-  # tiles for every warpgroup, which the numerics have too few tokens for.
+  # tiles for every warpgroup, which the numerics have too few tokens for. Racecheck in parts, beside each other.
   for tool in memcheck racecheck synccheck initcheck; do
-    local filter='Decode.EveryFormIsExact:Cluster.EveryFormIsExact:Prefill.EveryTileAndSplitIsExact:Tiles.EverySplitIsExact:Tiles.EveryRingIsExact'
-    [[ $tool == racecheck ]] && filter+=':NarrowSeams.WrappedRings'
-    timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 "$HERE/bin/fusedmlp_gpu_tests" \
-      --gtest_filter="$filter" >"$OUT/${tool}_gpu_tests.log" 2>&1 &
-    pids+=($!)
-    tools+=("${tool}_gpu_tests")
+    local filter='Decode.EveryFormIsExact:*ClusterForms.*:Prefill.EveryTileAndSplitIsExact:Tiles.EverySplitIsExact:Tiles.EveryRingIsExact'
+    local part parts=1
+    [[ $tool == racecheck ]] && filter+=':NarrowSeams.WrappedRings' parts=6
+    for ((part = 0; part < parts; ++part)); do
+      GTEST_TOTAL_SHARDS=$parts GTEST_SHARD_INDEX=$part timeout 400 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$HERE/bin/fusedmlp_gpu_tests" --gtest_filter="$filter" >"$OUT/${tool}_gpu_tests_$part.log" 2>&1 &
+      pids+=($!)
+      tools+=("${tool}_gpu_tests_$part")
+    done
   done
   trap 'kill "${pids[@]}" 2>/dev/null' EXIT # a stage that is cut leaves nothing behind that slows down the next one
   for i in "${!tools[@]}"; do

@@ -72,8 +72,10 @@ class Streams : public ::testing::TestWithParam<MlpSpec> {
       std::vector<std::thread> threads;
       for (int t = 0; t < kThreads; ++t) {
         threads.emplace_back([&, t] {
-          const Stream own;
-          const Stream& stream = one_stream ? shared : own;
+          // On the shared stream a run is the first that these threads ask CUDA for.
+          std::optional<Stream> own;
+          if (!one_stream) own.emplace();
+          const Stream& stream = one_stream ? shared : *own;
           for (int i = 0; i < 20; ++i) {
             if (!plan.run(problem_->args(tokens, stream, t * tokens)).ok()) ++failed;
           }

@@ -1,6 +1,9 @@
 #include "cuda/sm90/tensor_map.h"
 
+#include <cuda_runtime_api.h>
+
 #include "core/format.h"
+#include "cuda/common/check.h"
 #include "cuda/common/driver.h"
 
 namespace fusedmlp::cuda::sm90 {
@@ -17,10 +20,19 @@ Status encode_tensor_map(CUtensorMap& map, DType dtype, const Matrix& matrix, in
                                      : box_columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
                                      : box_columns == 16 ? CU_TENSOR_MAP_SWIZZLE_32B
                                                          : CU_TENSOR_MAP_SWIZZLE_NONE;
-  const CUresult result = (*found)->tensor_map_encode_tiled(
-      &map, dtype == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-      const_cast<void*>(matrix.data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const auto encode = [&] {
+    return (*found)->tensor_map_encode_tiled(
+        &map, dtype == DType::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+        const_cast<void*>(matrix.data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  CUresult result = encode();
+  if (result != CUDA_SUCCESS) {
+    // A thread that has asked CUDA for nothing yet has no context, and the driver, unlike the runtime, makes none.
+    const OutsideCapture binding;
+    if (Status status = check(cudaFree(nullptr), "begin"); !status) return status;
+    result = encode();
+  }
   if (result == CUDA_SUCCESS) return {};
   return Status(StatusCode::internal, "",
                 core::format("the driver refused a tensor map of {} x {} elements, row stride {} (error {})",
