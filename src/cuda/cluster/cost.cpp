@@ -141,10 +141,10 @@ double microseconds(const Costs& costs, const ProductShape& shape, std::int64_t 
   const double capacity = std::max(1.0, std::floor(device.cores * held(plan.slices) / plan.slices)) * plan.slices;
   const double per_sm = ctas / device.cores, waves = ctas / capacity / resident, full = std::ceil(waves);
   const double most = full == 1 ? std::min(std::ceil(per_sm), resident) : per_sm;
-  const int blocks = (k_blocks_of(shape) + plan.slices - 1) / plan.slices;                     // of k, a CTA's
-  const double count = std::ceil(static_cast<double>(tokens) / token_tiles_of(tokens, form));  // of a tile
-  const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;                             // that a CTA reads
-  const double outputs = form.rows * count / (form.tokens * form.groups);                      // of a thread
+  const int blocks = (k_blocks_of(shape) + plan.slices - 1) / plan.slices;  // of k, a CTA's
+  const double count = tile_tokens_of(tokens, form);
+  const double kb = blocks * (form.rows + count) * kBlockK * 2e-3;         // that a CTA reads
+  const double outputs = form.rows * count / (form.tokens * form.groups);  // of a thread
   const double megabytes = shape.weight_megabytes();
   // Weight rows on their way are few where an SM holds one CTA of a form for two.
   const double thin = resident == 2 && per_sm <= 1 ? 512.0 / (form.rows * form.stages()) : 0;
@@ -184,9 +184,8 @@ Plan small_plan(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& devi
   plan.up = {form, 1};
   plan.down = {form, k_blocks_of(down_shape(spec)) < kMostSlices ? 1 : kMostSlices};
   plan.drawn = drawn_early(up_shape(spec), tokens, plan.up, device);
-  const std::int64_t tiles = token_tiles_of(tokens, kForms[form]), of_tile = (tokens + tiles - 1) / tiles;
   const double time = kSmall[range] + kSmallMegabyte * core::weight_bytes(spec) * 1e-6 +
-                      kSmallToken * static_cast<double>(std::max<std::int64_t>(of_tile - 64, 0));
+                      kSmallToken * std::max(tile_tokens_of(tokens, kForms[form]) - 64, 0);
   plan.seconds = seconds_from_h200(time, spec, device);
   return plan;
 }

@@ -32,8 +32,7 @@ Status launch_tile(const ProductCall& call, cudaStream_t stream) {
   Params p{};
   p.tokens = static_cast<int>(g.m);
   p.token_tiles = token_tiles_of(g.m, Tile::kShape);
-  // Even, and no more rows than there are tokens: the copy engine's zeros cost time too.
-  p.box_tokens = (p.tokens + p.token_tiles - 1) / p.token_tiles;
+  p.box_tokens = tile_tokens_of(g.m, Tile::kShape);
   if (Status status = encode<T>(p.a, {g.a, g.m, g.k, g.lda}, p.box_tokens); !status) return status;
   if (Status status = encode<T>(p.b, {first.data, g.n, g.k, first.row_stride}, Tile::kOut); !status) return status;
   if (Tile::kGated) {

@@ -75,6 +75,12 @@ inline int k_blocks_of(const ProductShape& shape) { return (shape.k + kBlockK - 
 inline int token_tiles_of(std::int64_t tokens, const Form& form) {
   return static_cast<int>((tokens + form.tokens - 1) / form.tokens);
 }
+// Tokens of each tile but the last: even, and no more rows than there are tokens, for the copy engine's zeros cost
+// time.
+inline int tile_tokens_of(std::int64_t tokens, const Form& form) {
+  const int tiles = token_tiles_of(tokens, form);
+  return static_cast<int>((tokens + tiles - 1) / tiles);
+}
 
 // Whether the form takes so many tokens, every slice has some k, and it is worth trying.
 bool fits(const ProductShape& shape, std::int64_t tokens, const ProductPlan& plan);

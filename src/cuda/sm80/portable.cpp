@@ -79,8 +79,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
-  const bool along_k =
-      core::resolve(spec, problem.weights).up.col_stride == 1 && problem.weights.down.col_stride == 1;
+  const bool along_k = !core::layout_of(spec, problem.weights, args).in_out;  // as the query's was found
   const Layout l = layout(spec, args.tokens, device, along_k);
   auto* hidden = static_cast<std::byte*>(args.workspace);
   GemmCall first;

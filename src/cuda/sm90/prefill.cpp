@@ -4,6 +4,7 @@
 
 #include "core/format.h"
 #include "cuda/common/check.h"
+#include "cuda/common/remembered.h"
 #include "cuda/common/support.h"
 #include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
@@ -63,7 +64,7 @@ std::string unsupported(const core::Query& query) {
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  const Layout l = layout(query.spec, query.tokens, query.device);
+  const Layout& l = remembered<layout>(query.spec, query.tokens, query.device);
   return static_cast<std::size_t>(l.rows * l.ldh) * size_of(query.spec.dtype);
 }
 
@@ -82,7 +83,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   if (!scope.status()) return scope.status();
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
-  const Layout l = layout(spec, args.tokens, device);
+  const Layout& l = remembered<layout>(spec, args.tokens, device);
   GemmCall first;
   first.activation = fast_activation(spec);
   first.tile = l.hidden.tile;
@@ -103,7 +104,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 }
 
 core::Prediction predict(const core::Query& query) {
-  const Layout l = layout(query.spec, query.tokens, query.device);
+  const Layout& l = remembered<layout>(query.spec, query.tokens, query.device);
   return prediction(
       query, turns(query.tokens, l.rows) * predicted_seconds(query.spec, l.rows, l.hidden, l.out, query.device));
 }
