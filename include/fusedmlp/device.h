@@ -64,6 +64,9 @@ struct DeviceInfo {
 // The device as this library sees it; constants come from a committed table, nothing is measured here.
 Result<DeviceInfo> describe(Device device);
 
+// describe(Device::cpu())'s class alone, which FUSEDMLP_ISA may lower at any time: what a packed copy was made for.
+Result<Isa> cpu_isa();
+
 // Every device usable here: the CPU first, then GPUs.
 std::vector<Device> devices();
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <random>
 
+#include "call.h"
 #include "executor.h"
 #include "fusedmlp/device.h"
 #include "fusedmlp/packed.h"
@@ -23,14 +24,6 @@ std::uint64_t process_nonce() {
     return (std::uint64_t{device()} << 32) ^ device();
   }();
   return nonce;
-}
-
-std::uint32_t current_isa() {
-  static const std::uint32_t isa = [] {
-    const Result<DeviceInfo> info = describe(Device::cpu());
-    return info ? static_cast<std::uint32_t>(info->isa) : 0u;
-  }();
-  return isa;
 }
 
 // A one-tensor operator returning a number or a flag; the tensor stays the caller's.
@@ -78,6 +71,12 @@ bool made_from(const PackedHeader& header, const Operands& operands, const Probl
 }
 
 }  // namespace
+
+std::uint32_t current_isa() {
+  const Result<Isa> isa = cpu_isa();
+  check(isa.status());
+  return static_cast<std::uint32_t>(*isa);
+}
 
 Tensor make_packed(const Operands& operands, const Problem& problem) {
   const std::size_t payload = packed_bytes(problem.spec);

@@ -36,7 +36,8 @@ Prepared::Prepared(const Tensor& copy, const Operands& o)
       limit(o.limit),
       packed(copy),
       problem(read_operands(operands())),
-      payload(fresh_payload(inspect(packed), operands(), problem)) {
+      payload(fresh_payload(inspect(packed), operands(), problem)),
+      isa_(current_isa()) {
   if (payload == nullptr) fail("packed", "was not made from these weights as they are");
   for (int slot = 0; slot < kOperandTensors; ++slot) made_of_[slot] = fingerprint(problem.tensors[slot]);
 }
@@ -46,6 +47,7 @@ Operands Prepared::operands() const {
 }
 
 bool Prepared::moved() const {
+  if (isa_ != current_isa()) return true;
   const Operands now = operands();
   for (int slot = 0; slot < kOperandTensors; ++slot) {
     const Tensor* tensor = operand(now, slot);

@@ -7,6 +7,7 @@
 #include "core/answer.h"
 #include "core/device.h"
 #include "core/dispatch.h"
+#include "core/execute.h"
 #include "core/launches.h"
 #include "fusedmlp/fusedmlp.h"
 
@@ -108,7 +109,7 @@ Status explain_into(Json& json, const char* spec_text, std::int64_t tokens, cons
 
   const core::PackedLayout* layout = core::packed_layout(device->type);
   const bool packed = layout != nullptr && layout->bytes(*spec, **info) > 0;
-  const core::Query query{*spec, tokens, **info, std::max(1, default_executor().concurrency()), packed};
+  const core::Query query{*spec, tokens, **info, core::threads_of(**info), packed};
   const Result<std::vector<core::Candidate>> list = core::candidates(query);
   if (!list) return list.status();
   const core::Prediction limit = core::physical_limit(*spec, tokens, **info, query.threads);

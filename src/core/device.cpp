@@ -231,6 +231,13 @@ Result<const DeviceInfo*> find_partition(Device device, int cores) {
   return &all.partitions.emplace(key, partition_of(**whole, cores)).first->second;
 }
 
+std::vector<Device> usable(std::vector<Device> gpus, Result<const DeviceInfo*> (*find)(Device)) {
+  std::erase_if(gpus, [&](Device gpu) { return !find(gpu).ok(); });
+  return gpus;
+}
+
+int usable_cpus() { return static_cast<int>(allowed_cpus().size()); }
+
 bool is_permanent(const DeviceInfo& device) {
   for (const DeviceInfo& own : this_cpu().by_isa) {
     if (&own == &device) return true;
@@ -293,8 +300,16 @@ Result<DeviceInfo> describe(Device device) {
   });
 }
 
+Result<Isa> cpu_isa() {
+  return core::guarded([]() -> Result<Isa> {
+    const Result<const DeviceInfo*> info = core::cpu_device();
+    if (!info) return info.status();
+    return (*info)->isa;
+  });
+}
+
 std::vector<Device> devices() {
-  std::vector<Device> all = core::cuda_devices();
+  std::vector<Device> all = core::usable(core::cuda_devices(), core::find_device);
   all.insert(all.begin(), Device::cpu());
   return all;
 }

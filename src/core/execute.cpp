@@ -47,6 +47,21 @@ Status overlap(const char* written, const ByteRange& range, const Named& other) 
 
 std::int64_t or_default(std::int64_t stride, std::int64_t width) { return stride == 0 ? width : stride; }
 
+// A caller's executor, with the concurrency that was asked once: PyTorch's changes when any thread sets another, and a
+// kernel lays out its workspace by it.
+class SameConcurrency final : public Executor {
+ public:
+  SameConcurrency(Executor& executor, int threads) : executor_(executor), threads_(threads) {}
+  int concurrency() const noexcept override { return threads_; }
+  void parallel(int count, void (*task)(void* context, int index), void* context) override {
+    executor_.parallel(count, task, context);
+  }
+
+ private:
+  Executor& executor_;
+  int threads_;
+};
+
 }  // namespace
 
 Status validate(const Problem& problem, std::size_t packed_bytes, const RunArgs& args) {
@@ -125,7 +140,7 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
   }
   Query query{problem.spec, args.tokens, *prepared.device, 1, problem.packed != nullptr};
   if (on_cpu) {
-    query.threads = std::max(1, prepared.args.executor->concurrency());
+    query.threads = prepared.threads = std::max(1, prepared.args.executor->concurrency());
   } else {
     query.operands = layout_of(problem.spec, problem.weights, prepared.args);
   }
@@ -138,6 +153,18 @@ Result<Prepared> prepare(const Problem& problem, std::size_t packed_bytes, const
                               choice->workspace_bytes, args.tokens, query.threads, args.workspace_bytes));
   }
   return prepared;
+}
+
+Status run(const Problem& problem, const Prepared& prepared) {
+  if (prepared.args.executor == nullptr) return prepared.choice.entry->run(problem, prepared.args, *prepared.device);
+  SameConcurrency executor(*prepared.args.executor, prepared.threads);
+  RunArgs args = prepared.args;
+  args.executor = &executor;
+  return prepared.choice.entry->run(problem, args, *prepared.device);
+}
+
+int threads_of(const DeviceInfo& device) {
+  return device.device.type == DeviceType::cpu ? std::max(1, default_executor().concurrency()) : 1;
 }
 
 std::size_t workspace_bytes(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
@@ -162,10 +189,8 @@ std::size_t workspace_bytes(const MlpSpec& spec, std::int64_t tokens, const Devi
   return most;
 }
 
-Result<std::string> explain(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device, int threads,
-                            bool packed) {
-  if (tokens < 0) return wrong("tokens", core::format("must be >= 0, got {}", tokens));
-  const Query query{spec, tokens, device, threads, packed};
+Result<std::string> explain(const Query& query) {
+  if (query.tokens < 0) return wrong("tokens", core::format("must be >= 0, got {}", query.tokens));
   const Result<std::vector<Candidate>> list = candidates(query);
   if (!list) return list.status();
   return explain_text(query, *list);

@@ -109,7 +109,7 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     if (prepared->choice.entry == nullptr) return {};
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->choice.workspace_bytes == 0) {
-      return prepared->choice.entry->run(problem, ready, *prepared->device);
+      return core::run(problem, *prepared);
     }
     if (device.type != DeviceType::cpu) {
       return Status(StatusCode::invalid_argument, "workspace",
@@ -119,7 +119,7 @@ Status run(const MlpSpec& spec, const MlpWeights& weights, const void* packed, c
     const ThreadArena arena(prepared->choice.workspace_bytes);
     ready.workspace = arena.buffer().data();
     ready.workspace_bytes = arena.buffer().size();
-    return prepared->choice.entry->run(problem, ready, *prepared->device);
+    return core::run(problem, *prepared);
   });
 }
 

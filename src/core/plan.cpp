@@ -74,11 +74,6 @@ class Lease {
   AlignedBuffer buffer_;
 };
 
-// A plan's concurrency when it is asked without an executor.
-int threads_of(const DeviceInfo& device) {
-  return device.device.type == DeviceType::cpu ? std::max(1, default_executor().concurrency()) : 1;
-}
-
 Status moved_from() { return Status(StatusCode::invalid_argument, "plan", "was moved from"); }
 
 }  // namespace
@@ -109,7 +104,7 @@ struct Plan::Impl {
     if (prepared->choice.entry == nullptr) return {};
     RunArgs& ready = prepared->args;
     if (ready.workspace != nullptr || prepared->choice.workspace_bytes == 0) {
-      return prepared->choice.entry->run(problem(), ready, *prepared->device);
+      return core::run(problem(), *prepared);
     }
     if (arena != nullptr) {
       // Threads that share a stream share its workspace: the launches of one run must not fall between another's.
@@ -118,12 +113,12 @@ struct Plan::Impl {
       if (!workspace) return workspace.status();
       ready.workspace = *workspace;
       ready.workspace_bytes = prepared->choice.workspace_bytes;
-      return prepared->choice.entry->run(problem(), ready, *prepared->device);
+      return core::run(problem(), *prepared);
     }
     const Lease lease(workspaces, prepared->choice.workspace_bytes);
     ready.workspace = lease.buffer().data();
     ready.workspace_bytes = lease.buffer().size();
-    return prepared->choice.entry->run(problem(), ready, *prepared->device);
+    return core::run(problem(), *prepared);
   }
 };
 
@@ -176,7 +171,7 @@ Status Plan::update_weights(const MlpWeights& weights) {
 }
 
 std::size_t Plan::workspace_bytes(std::int64_t tokens) const {
-  return core::workspace_bytes(impl_->spec, tokens, *impl_->device, threads_of(*impl_->device),
+  return core::workspace_bytes(impl_->spec, tokens, *impl_->device, core::threads_of(*impl_->device),
                                impl_->layout != nullptr);
 }
 
@@ -188,7 +183,11 @@ Device Plan::device() const { return impl_->device->device; }
 
 std::string Plan::explain(std::int64_t tokens) const {
   const Result<std::string> text = guarded([&] {
-    return core::explain(impl_->spec, tokens, *impl_->device, threads_of(*impl_->device), impl_->layout != nullptr);
+    core::Query query{impl_->spec, tokens, *impl_->device, core::threads_of(*impl_->device), impl_->layout != nullptr};
+    if (impl_->device->device.type != DeviceType::cpu) {
+      query.operands = core::layout_of(impl_->spec, impl_->weights, RunArgs{});
+    }
+    return core::explain(query);
   });
   return text ? *text : text.status().to_string() + "\n";
 }
@@ -200,7 +199,7 @@ Result<std::string> explain(const MlpSpec& spec, std::int64_t tokens, Device dev
     if (!info) return info.status();
     const core::PackedLayout* layout = core::packed_layout(device.type);
     const bool packed = layout != nullptr && layout->bytes(spec, **info) > 0;
-    return core::explain(spec, tokens, **info, threads_of(**info), packed);
+    return core::explain({spec, tokens, **info, core::threads_of(**info), packed});
   });
 }
 

@@ -1,6 +1,6 @@
 #include "cpu/thread_pool.h"
 
-#include <sched.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <charconv>
@@ -9,9 +9,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "core/device.h"
 #include "core/tune.h"
 
 namespace fusedmlp::cpu {
@@ -29,6 +32,20 @@ constexpr int kSpins = 1000;
 // The task number of a ticket from which nothing is to be taken; no job has so many.
 constexpr std::uint64_t kClosed = 0xffffffffu;
 
+// default_executor()'s pool.
+std::atomic<Executor*> default_pool{nullptr};
+
+// How many forks made this process: a pool from before one has no threads here. The child lets go of its parent's
+// default pool, whose destructor would wait for them for ever, and makes its own when it needs one.
+std::atomic<int> forks{0};
+
+void watch_forks() {
+  [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] {
+    forks.fetch_add(1, std::memory_order_relaxed);
+    default_pool.store(nullptr, std::memory_order_relaxed);
+  });
+}
+
 // One job at a time. `ticket_` holds (job number << 32 | next task); a task is taken by compare-exchange, so a
 // worker that wakes late for a finished job fails the exchange and touches nothing of the next one: while a job's
 // fields are written its ticket is closed. The caller works too and can finish a job alone: a worker that is not
@@ -36,8 +53,13 @@ constexpr std::uint64_t kClosed = 0xffffffffu;
 class ThreadPool final : public Executor {
  public:
   explicit ThreadPool(int threads) {
+    watch_forks();
     workers_.reserve(static_cast<std::size_t>(threads - 1));
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // a limit on threads or memory: those that started are the pool
+    } catch (const std::bad_alloc&) {
+    }
   }
 
   ~ThreadPool() override {
@@ -52,7 +74,8 @@ class ThreadPool final : public Executor {
   int concurrency() const noexcept override { return static_cast<int>(workers_.size()) + 1; }
 
   void parallel(int count, void (*task)(void*, int), void* context) override {
-    if (count <= 1 || workers_.empty() || busy_.exchange(true, std::memory_order_acquire)) {
+    if (count <= 1 || workers_.empty() || forks.load(std::memory_order_relaxed) != born_ ||
+        busy_.exchange(true, std::memory_order_acquire)) {
       for (int i = 0; i < count; ++i) task(context, i);
       return;
     }
@@ -126,7 +149,12 @@ class ThreadPool final : public Executor {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;
+  const int born_ = forks.load(std::memory_order_relaxed);
   std::vector<std::thread> workers_;
+};
+
+struct EndOfDefaultPool {
+  ~EndOfDefaultPool() { delete default_pool.exchange(nullptr, std::memory_order_acquire); }
 };
 
 }  // namespace
@@ -142,10 +170,7 @@ int default_thread_count() {
     const auto [stop, error] = std::from_chars(text, end, value);
     if (error == std::errc() && stop == end && value >= 1 && value <= 4096) return value;
   }
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  return 1;
+  return core::usable_cpus();
 }
 
 }  // namespace fusedmlp::cpu
@@ -157,8 +182,12 @@ std::unique_ptr<Executor> core::make_executor(int threads) { return cpu::make_th
 inline namespace v0 {
 
 Executor& default_executor() {
-  static const std::unique_ptr<Executor> pool = cpu::make_thread_pool(cpu::default_thread_count());
-  return *pool;
+  static const cpu::EndOfDefaultPool end;
+  Executor* made = cpu::default_pool.load(std::memory_order_acquire);
+  if (made != nullptr) return *made;
+  std::unique_ptr<Executor> fresh = cpu::make_thread_pool(cpu::default_thread_count());
+  if (cpu::default_pool.compare_exchange_strong(made, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+  return *made;  // another thread was faster
 }
 
 }  // namespace v0

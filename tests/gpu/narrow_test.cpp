@@ -267,6 +267,16 @@ TEST(NarrowSeams, EveryRoundEqualsTheFirst) {
 
 // Small enough for racecheck: tiles for every warpgroup of a block, and weights that go round the ring more than
 // once.
+// Rows beyond an int.
+TEST(Narrow, LeavesTwoBillionTokensToOthers) {
+  const DeviceInfo device = test::h200();
+  const MlpSpec spec = test::spec_of("gelu:8x128,bf16");
+  for (const std::int64_t tokens : {std::int64_t{1} << 20, (std::int64_t{1} << 31) + 64}) {
+    const core::Query query{spec, tokens, device, 1, false};
+    EXPECT_EQ(test::gpu_entry(kHopperName).unsupported(query).empty(), tokens < 1 << 30) << tokens;
+  }
+}
+
 TEST(NarrowSeams, WrappedRings) {
   if (!test::has_gpu()) GTEST_SKIP() << "no GPU";
   for (const char* text :

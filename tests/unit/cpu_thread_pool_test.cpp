@@ -1,8 +1,13 @@
 #include "cpu/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -90,6 +95,51 @@ TEST(ThreadPool, ShortJobsFollowedByLongOnes) {
     wrong += !count.each_once();
   }
   EXPECT_EQ(wrong, 0);
+}
+
+// Address space for a few stacks only.
+TEST(ThreadPool, IsAsLargeAsTheSystemLets) {
+  if (FUSEDMLP_SANITIZED) GTEST_SKIP() << "sanitizers need the address space";
+  const auto limited = [] {
+    const rlimit limit{std::uint64_t{1} << 30, std::uint64_t{1} << 30};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(2);
+    const auto pool = make_thread_pool(1024);
+    if (pool->concurrency() < 1 || pool->concurrency() >= 1024) _exit(3);
+    Count count(40);
+    pool->parallel(40, &Count::task, &count);
+    _exit(count.each_once() ? 0 : 4);
+  };
+  EXPECT_EXIT(limited(), ::testing::ExitedWithCode(0), "");
+}
+
+// The child's own exit runs the destructors of static objects.
+TEST(ThreadPool, AForksChildRunsAndEnds) {
+  if (FUSEDMLP_SANITIZED) GTEST_SKIP() << "sanitizers do not follow a fork of a process with threads";
+  Executor& before = default_executor();
+  Count first(7);
+  before.parallel(7, &Count::task, &first);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // workers sleep, in the condition variable
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    for (Executor* executor : {&before, &default_executor()}) {
+      Count count(7);
+      executor->parallel(7, &Count::task, &count);
+      if (!count.each_once()) _exit(3);
+    }
+    std::exit(default_executor().concurrency() == default_thread_count() ? 0 : 4);
+  }
+  int status = 0;
+  for (int waited = 0; waitpid(child, &status, WNOHANG) == 0; ++waited) {
+    if (waited == 1000) {
+      kill(child, SIGKILL);
+      waitpid(child, &status, 0);
+      FAIL() << "the child hangs";
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(ThreadPool, ReadsItsSizeFromTheEnvironment) {

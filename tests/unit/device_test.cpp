@@ -44,6 +44,15 @@ TEST(Device, TheCpuIsDescribed) {
   EXPECT_EQ(devices().front(), Device::cpu());
 }
 
+TEST(Device, WhatNoKernelRunsOnIsNotListed) {
+  const auto find = [](Device device) -> Result<const DeviceInfo*> {
+    if (device.index == 1) return Status(StatusCode::unsupported, "device", "is older than Ampere");
+    return core::cpu_device();
+  };
+  EXPECT_EQ(core::usable({Device::cuda(0), Device::cuda(1), Device::cuda(2)}, find),
+            (std::vector{Device::cuda(0), Device::cuda(2)}));
+}
+
 TEST(Device, EnvironmentLowersTheClass) {
   Isa best;
   {
@@ -56,6 +65,7 @@ TEST(Device, EnvironmentLowersTheClass) {
     if (isa <= best) {
       ASSERT_TRUE(info.ok());
       EXPECT_EQ(info->isa, isa);
+      EXPECT_EQ(cpu_isa().value(), isa);
     } else {
       EXPECT_EQ(info.status().code(), StatusCode::unsupported);
       EXPECT_EQ(info.status().argument(), "FUSEDMLP_ISA");

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
 #include <limits>
 #include <new>
@@ -213,6 +215,45 @@ TEST_F(PlanRun, WorkspaceServesEveryChoiceUpToTheDefaultThreads) {
         EXPECT_TRUE(status.ok()) << status.to_string();
       }
     }
+  }
+}
+
+// As an adapter's is whose pool serves others too: more threads each time it is asked.
+struct Growing final : Executor {
+  mutable int asked = 0;
+  int concurrency() const noexcept override { return ++asked == 1 ? 1 : 16; }
+  void parallel(int count, void (*task)(void* context, int index), void* context) override {
+    for (int i = 0; i < count; ++i) task(context, i);
+  }
+};
+
+TEST_F(PlanRun, AnExecutorThatGrowsStaysWithinTheWorkspace) {
+  const MlpSpec spec = spec_of("gelu:512x2048");
+  const Mlp mlp(spec, uniform());
+  const Plan plan = Plan::create(spec, mlp.weights).value();
+  for (const std::int64_t tokens : {1, 4, 20, 70}) {
+    const Elements x = make_x(spec, tokens, uniform());
+    Elements y(spec.dtype, tokens * spec.d_out);
+    RunArgs a;
+    a.x = x.data();
+    a.y = y.data();
+    a.tokens = tokens;
+    Serial serial;
+    a.executor = &serial;
+    const AlignedBuffer memory(std::size_t{16} << 20);
+    a.workspace = memory.data();
+    a.workspace_bytes = 0;
+    const std::string needs = plan.run(a).to_string();  // "... needs at least N bytes ..."
+    const std::size_t bytes = std::stoul(needs.substr(needs.find("at least ") + 9));
+    ASSERT_LT(bytes, memory.size());
+    auto* rest = static_cast<unsigned char*>(memory.data()) + bytes;
+    std::fill_n(rest, memory.size() - bytes, 0x5a);
+    Growing growing;
+    a.executor = &growing;
+    a.workspace_bytes = bytes;
+    EXPECT_TRUE(plan.run(a).ok());
+    EXPECT_EQ(std::count(rest, rest + memory.size() - bytes, 0x5a), static_cast<std::ptrdiff_t>(memory.size() - bytes))
+        << tokens << " tokens";
   }
 }
 

@@ -16,7 +16,7 @@ namespace fusedmlp::cuda {
 namespace {
 
 struct DeviceFree {
-  void operator()(void* data) const { static_cast<void>(cudaFree(data)); }
+  void operator()(void* data) const { static_cast<void>(check(cudaFree(data), "free a workspace")); }
 };
 using DeviceBlock = std::unique_ptr<void, DeviceFree>;
 
@@ -26,6 +26,7 @@ class Arena final : public core::DeviceArena {
 
   ~Arena() override {
     const DeviceScope scope(device_);  // cudaFree waits for what is under way
+    const OutsideCapture outside;      // of any thread: a capture forbids what waits
     blocks_.clear();
     outgrown_.clear();
   }

@@ -1,6 +1,10 @@
 #include "cuda/common/check.h"
 
+#include <map>
+#include <mutex>
+
 #include "core/format.h"
+#include "cuda/common/driver.h"
 
 namespace fusedmlp::cuda {
 namespace {
@@ -22,7 +26,31 @@ Status query_driver() {
   return {};
 }
 
+// Kept for the process, as the runtime keeps those that it makes.
+Result<CUcontext> primary_context(int index) {
+  const Result<const Driver*> driver = cuda::driver();
+  if (!driver) return driver.status();
+  static std::mutex mutex;
+  static std::map<int, CUcontext>& made = *new std::map<int, CUcontext>;
+  const std::lock_guard lock(mutex);
+  if (const auto known = made.find(index); known != made.end()) return known->second;
+  const OutsideCapture outside;
+  if (Status status = check(cudaInitDevice(index, 0, 0), "make a device's context"); !status) return status;
+  CUcontext context = nullptr;
+  if (Status status = check((*driver)->device_primary_ctx_retain(&context, index), "make a device's context"); !status) {
+    return status;
+  }
+  made.emplace(index, context);
+  return context;
+}
+
 }  // namespace
+
+Status check(CUresult error, const char* doing) {
+  if (error == CUDA_SUCCESS) return {};
+  return Status(error == CUDA_ERROR_OUT_OF_MEMORY ? StatusCode::out_of_memory : StatusCode::internal, "",
+                core::format("CUDA could not {}: CUresult {}", doing, static_cast<int>(error)));
+}
 
 Status check(cudaError_t error, const char* doing) {
   if (error == cudaSuccess) return {};
@@ -45,12 +73,18 @@ DeviceScope::DeviceScope(int index) {
   int current = 0;
   status_ = check(cudaGetDevice(&current), "ask for the current device");
   if (!status_ || current == index) return;
-  status_ = check(cudaSetDevice(index), "make a device current");
-  if (status_) previous_ = current;
+  const Result<CUcontext> context = primary_context(index);
+  if (!context) {
+    status_ = context.status();
+    return;
+  }
+  status_ = check((*driver())->ctx_push_current(*context), "make a device current");
+  pushed_ = status_.ok();
 }
 
 DeviceScope::~DeviceScope() {
-  if (previous_ >= 0) static_cast<void>(cudaSetDevice(previous_));
+  CUcontext own = nullptr;
+  if (pushed_) static_cast<void>((*driver())->ctx_pop_current(&own));
 }
 
 }  // namespace fusedmlp::cuda

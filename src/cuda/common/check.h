@@ -1,6 +1,7 @@
 // CUDA's errors as Status.
 #pragma once
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include "fusedmlp/status.h"
@@ -9,11 +10,14 @@ namespace fusedmlp::cuda {
 
 // Ok for cudaSuccess. `doing` completes "CUDA could not ...": "launch cuda.portable".
 Status check(cudaError_t error, const char* doing);
+Status check(CUresult error, const char* doing);
 
 // Ok when a driver of CUDA 13 (R580) or newer is there; asked once.
 const Status& driver_status();
 
-// Makes a device current until the end of the scope.
+// Makes a device current until the end of the scope, by its primary context on top of whatever context this thread has:
+// going back by cudaSetDevice would make a context on a device that was not in use, or leave a caller's own for the
+// primary one.
 class DeviceScope {
  public:
   explicit DeviceScope(int index);
@@ -24,7 +28,7 @@ class DeviceScope {
   const Status& status() const { return status_; }
 
  private:
-  int previous_ = -1;  // -1: nothing to restore
+  bool pushed_ = false;
   Status status_;
 };
 

@@ -34,6 +34,9 @@ Result<Driver> look_up() {
   Status status = find("cuTensorMapEncodeTiled", 12000, driver.tensor_map_encode_tiled);
   if (status) status = find("cuStreamGetGreenCtx", 12040, driver.stream_get_green_ctx);
   if (status) status = find("cuGreenCtxGetDevResource", 12040, driver.green_ctx_get_dev_resource);
+  if (status) status = find("cuDevicePrimaryCtxRetain", 7000, driver.device_primary_ctx_retain);
+  if (status) status = find("cuCtxPushCurrent", 4000, driver.ctx_push_current);
+  if (status) status = find("cuCtxPopCurrent", 4000, driver.ctx_pop_current);
   if (!status) return status;
   return driver;
 }

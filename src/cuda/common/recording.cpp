@@ -58,10 +58,8 @@ std::vector<LaunchRecord> cuda_launches(const KernelEntry& entry, const Query& q
   args.tokens = query.tokens;
   args.workspace_bytes = entry.workspace_bytes(query);
   std::vector<LaunchRecord> list;
-  cuda::recording() = &list;
-  const Status status = entry.run({spec, weights, nullptr}, args, query.device);
-  cuda::recording() = nullptr;
-  if (!status) list.clear();
+  const cuda::Recording scope(list);
+  if (!entry.run({spec, weights, nullptr}, args, query.device)) list.clear();
   return list;
 }
 

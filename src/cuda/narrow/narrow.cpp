@@ -12,6 +12,9 @@ namespace fusedmlp::cuda {
 namespace narrow {
 namespace {
 
+// Rows are int there, those of a whole last tile too.
+constexpr std::int64_t kMostHopperTokens = (std::int64_t{1} << 31) - 256;
+
 std::string unsupported(const core::Query& query) {
   const MlpSpec& spec = query.spec;
   if (spec.dtype == DType::f32) return "bf16 and fp16 only";
@@ -26,6 +29,9 @@ std::string unsupported(const core::Query& query) {
 
 std::string unsupported_hopper(const core::Query& query) {
   if (query.device.compute_capability != 90) return "needs a Hopper GPU (compute capability 9.0)";
+  if (query.tokens > kMostHopperTokens) {
+    return core::format("for up to {} tokens, got {}", kMostHopperTokens, query.tokens);
+  }
   return unsupported(query);
 }
 
