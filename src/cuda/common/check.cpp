@@ -34,7 +34,6 @@ Result<CUcontext> primary_context(int index) {
   static std::map<int, CUcontext>& made = *new std::map<int, CUcontext>;
   const std::lock_guard lock(mutex);
   if (const auto known = made.find(index); known != made.end()) return known->second;
-  const OutsideCapture outside;
   if (Status status = check(cudaInitDevice(index, 0, 0), "make a device's context"); !status) return status;
   CUcontext context = nullptr;
   if (Status status = check((*driver)->device_primary_ctx_retain(&context, index), "make a device's context"); !status) {
