@@ -63,10 +63,47 @@ TEST(Compare, PhaseKindAndTokensKeepRowsApart) {
   EXPECT_EQ(c.mlps[1].change, "Only in B.");
   EXPECT_EQ(report::headline(c), "No MLP of one trace is in the other.");
   b = geglu_analysis();
-  b.mlps[0].kind = "swiglu";  // the activation's kernel may not show which it is
-  EXPECT_EQ(compare(a, b).mlps.size(), 1u);
-  b.mlps[0].gated = false;
+  b.mlps[0].kind = "swiglu";
   EXPECT_EQ(compare(a, b).mlps.size(), 2u);
+}
+
+TEST(Compare, ProductsPairOnlyWhereAnActivationIsNotCertain) {
+  const auto compared = [](const char* kind_a, const char* kind_b, bool gated) {
+    Analysis a = geglu_analysis(), b = geglu_analysis();
+    a.mlps[0].kind = kind_a;
+    b.mlps[0].kind = kind_b;
+    b.mlps[0].gated = gated;
+    return compare(a, b).mlps;
+  };
+  const char* const before = "3 launches as before, 110 us became 110 us (no difference to speak of), ";
+  for (const auto& [a, b] : {std::pair("geglu", "geglu_tanh"), std::pair("quick_geglu", "swiglu")}) {
+    const std::vector<ComparedMlp> pairs = compared(a, b, true);
+    ASSERT_EQ(pairs.size(), 1u) << a;
+    EXPECT_EQ(pairs[0].change, before + std::string(a) + " became " + b + ".");
+  }
+  EXPECT_EQ(compared("geglu", "unknown", true).size(), 1u);
+  EXPECT_EQ(compared("", "geglu", true)[0].change, std::string(before) + "an unknown kind became geglu.");
+  EXPECT_EQ(compared("geglu", "unknown", false).size(), 2u);
+  for (const auto& [a, b] : {std::pair("geglu", "swiglu"), std::pair("gelu", "relu"), std::pair("glu", "swiglu")}) {
+    EXPECT_EQ(compared(a, b, true).size(), 2u) << a << " " << b;
+  }
+}
+
+TEST(Compare, ADifferenceOfBiasOrDtypeIsSaid) {
+  Analysis a = geglu_analysis(), b = geglu_analysis();
+  b.mlps[0].bias = true;
+  const char* const before = "3 launches as before, 110 us became 110 us (no difference to speak of), ";
+  EXPECT_EQ(compare(a, b).mlps[0].change, std::string(before) + "biases came.");
+  EXPECT_EQ(compare(b, a).mlps[0].change, std::string(before) + "the biases went.");
+  b.mlps[0].dtype = "fp16";
+  EXPECT_EQ(compare(a, b).mlps[0].change, std::string(before) + "bf16 became fp16, biases came.");
+  // Another dtype with the same biases is nearer.
+  b.mlps[0].dtype = "bf16";
+  b.mlps.push_back(geglu_analysis().mlps[0]);
+  b.mlps[1].dtype = "fp16";
+  const Comparison c = compare(a, b);
+  ASSERT_EQ(c.mlps.size(), 2u);
+  EXPECT_EQ(c.mlps[0].b->dtype, "fp16");
 }
 
 TEST(Compare, ARowIsMatchedOnce) {
