@@ -182,7 +182,9 @@ std::string tiles(const Analysis& analysis) {
   std::string out = "<dl class=\"tiles\">";
   const bool gpu = analysis.device.has_value();
   out += tile("Fusing would save",
-              analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us) : "nothing",
+              analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us)
+              : told(analysis)                 ? "nothing"
+                                               : "not known",
               analysis.used.target ? "on " + analysis.used.name
               : analysis.predicted_saving_us > 0 && analysis.gpu_span_us > 0
                   ? share_text(analysis.predicted_saving_us, analysis.gpu_span_us) + " of the traced span"

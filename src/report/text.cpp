@@ -27,6 +27,7 @@ const char* call_text(report::Call call, bool wide) {
     case report::Call::fuse: return "fuse";
     case report::Call::leave: return wide ? "do not fuse" : "leave";
     case report::Call::fused_already: return "fused";
+    case report::Call::uncompared: return wide ? "cannot be told" : "?";
     case report::Call::unknown: return wide ? "not predicted" : "?";
   }
   return "?";

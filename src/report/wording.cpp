@@ -56,6 +56,7 @@ Advice about_row(const Analysis& analysis, std::size_t index) {
     out.title = core::format("{} {}",
                              call == Call::leave           ? "Leave"
                              : call == Call::fused_already ? "Fused already,"
+                             : call == Call::uncompared    ? "Cannot be told,"
                                                            : "Not predicted,",
                              number_text(index));
   }
@@ -173,7 +174,16 @@ Call call_of(const MlpRow& row) {
     return trace::decode(kernel.name).family == trace::Family::fusedmlp;
   });
   if (own) return Call::fused_already;
-  return row.predicted_us || row.hypothetical_us ? Call::leave : Call::unknown;
+  if (row.hypothetical_us) return Call::leave;
+  if (!row.predicted_us) return Call::unknown;
+  return row.baseline_us ? Call::leave : Call::uncompared;
+}
+
+bool told(const Analysis& analysis) {
+  return std::any_of(analysis.mlps.begin(), analysis.mlps.end(), [](const MlpRow& row) {
+    const Call call = call_of(row);
+    return call != Call::uncompared && call != Call::unknown;
+  });
 }
 
 std::string headline(const Analysis& analysis) {
@@ -198,7 +208,18 @@ std::string headline(const Analysis& analysis) {
       return core::format("Do not fuse: there is no kernel for {}.",
                           analysis.used.name.empty() ? "this device" : clean(analysis.used.name));
     }
-    return "What fusing would save cannot be told from this trace.";
+  }
+  if (!told(analysis)) {
+    return core::format("What fusing would save{} cannot be told from this trace.",
+                        analysis.used.target ? " on " + clean(analysis.used.name) : "");
+  }
+  const auto untold = std::count_if(analysis.mlps.begin(), analysis.mlps.end(), [](const MlpRow& row) {
+    return call_of(row) == Call::uncompared || call_of(row) == Call::unknown;
+  });
+  if (untold > 0) {
+    return core::format(
+        "{}using {} would not pay; of the others it cannot be told.", where,
+        plural(static_cast<std::int64_t>(analysis.mlps.size()) - untold, "kind of MLP", "kinds of MLP"));
   }
   return core::format("{}using {} would not pay.", where, one ? "the MLP of this trace" : "the MLPs of this trace");
 }

@@ -91,11 +91,16 @@ double judge(const Case& known, MlpRow& row) {
   }
   row.predicted_us = us;
   row.prediction_basis = to_string(fused->basis);
-  if (known.cpu_only) return do_not_fuse(row, "the trace's times are a CPU's, no baseline for a GPU");
+  if (known.cpu_only)
+    return do_not_fuse(row,
+                       "the trace's times are a CPU's, no baseline for a GPU: "
+                       "analyze a trace of the model on a GPU");
   if (!known.now_us || !row.regime) {
     return do_not_fuse(
-        row, core::format("the rates of the trace's own device are not known, so there is no baseline on {}",
-                          known.gpu->name));
+        row, core::format(
+                 "the rates of the trace's own device are not known, so there is no baseline on {0}: analyze a trace "
+                 "from a known GPU, best from {0}",
+                 known.gpu->name));
   }
   const double saving = *known.now_us - us;
   if (saving < kLeastSaving * *known.now_us) {

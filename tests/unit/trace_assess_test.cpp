@@ -249,7 +249,8 @@ TEST(TraceAssess, ACpuTraceHasNoRates) {
   ASSERT_TRUE(assessor);
   EXPECT_EQ(assessor->assess({&instance}, row), 0);
   EXPECT_NEAR(*row.predicted_us, 163.153, 0.001);
-  EXPECT_EQ(row.reason, "the trace's times are a CPU's, no baseline for a GPU");
+  EXPECT_EQ(row.reason,
+            "the trace's times are a CPU's, no baseline for a GPU: analyze a trace of the model on a GPU");
 }
 
 // Kernels stay as far from the roofline as they were: 989 / 989 of the rate, so 231.8 us there as well.
