@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <string_view>
 
 namespace fusedmlp::cli {
 namespace {
@@ -21,7 +22,21 @@ bool is_saved_analysis(const std::string& path) {
   return start.starts_with(R"({"schema":"fusedmlp-)");
 }
 
-Analysis read_saved(const std::string& path) {
+// The first of the options that only the reading of a trace heeds; empty: none is given.
+std::string_view for_traces(const TraceOptions& options) {
+  if (!options.target.empty()) return "--target";
+  if (options.peak_flops > 0) return "--peak-flops";
+  if (options.peak_bandwidth > 0) return "--peak-bandwidth";
+  return options.python_functions ? "--python-functions" : "";
+}
+
+Analysis read_saved(const std::string& path, const TraceOptions& options) {
+  if (const std::string_view option = for_traces(options); !option.empty()) {
+    throw Failure(
+        core::format("{}: '{}' is a saved analysis, which keeps the device and the events that it was made "
+                     "with: analyze the trace again",
+                     option, path));
+  }
   std::ifstream file(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   return take(read_analysis(text), path);
@@ -45,7 +60,7 @@ void add_trace_options(CLI::App& command, TraceOptions& options) {
 }
 
 Analysis read(const std::string& path, const TraceOptions& options) {
-  if (is_saved_analysis(path)) return read_saved(path);
+  if (is_saved_analysis(path)) return read_saved(path, options);
   AnalyzeOptions how;
   how.target = options.target;
   how.peak_flops = options.peak_flops;

@@ -149,6 +149,25 @@ def test_wrong_files(tmp_path: Path) -> None:
     fails(["analyze", EAGER, "--html", tmp_path / "absent" / "x.html"], "--html", "No such file")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--target", "A100"],
+        ["--target", "GTX"],
+        ["--peak-flops", "1e15"],
+        ["--peak-bandwidth", "1e12"],
+        ["--python-functions"],
+    ],
+)
+def test_a_saved_analysis_takes_no_options_of_traces(options: list[str], tmp_path: Path) -> None:
+    saved = tmp_path / "a.json"
+    succeeds("analyze", EAGER, "--json", saved)
+    for arguments in (["analyze", saved], ["compare", saved, EAGER], ["compare", EAGER, saved]):
+        if "GTX" in options and arguments[:2] == ["compare", EAGER]:
+            continue  # the trace's own refusal comes first
+        fails([*arguments, *options], f"{options[0]}: ", "a.json", "saved analysis", "analyze the trace again")
+
+
 def test_a_failed_run_leaves_old_files(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text("old")

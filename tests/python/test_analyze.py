@@ -180,6 +180,16 @@ def test_a_saved_analysis_that_is_none(tmp_path):
         fusedmlp.analyze(path)
 
 
+@pytest.mark.parametrize(
+    "option", [{"target": "A100"}, {"target": "GTX"}, {"peak_flops": 1e15}, {"peak_bandwidth": 1e12}, {"python_functions": True}]
+)
+def test_a_saved_analysis_keeps_its_device(eager, tmp_path, option):
+    path = eager.save_json(tmp_path / "x.json")
+    with pytest.raises(ValueError, match=f"^{next(iter(option))}: .*x.json is a saved analysis.*analyze the trace again"):
+        fusedmlp.analyze(path, **option)
+    assert fusedmlp.analyze(path, python_functions=False).summary == eager.summary
+
+
 def test_a_damaged_trace_warns(tmp_path):
     whole = gzip.decompress(EAGER.read_bytes())
     path = tmp_path / "cut.json"
