@@ -244,6 +244,8 @@ def _analyze_profiler(profiler: Any, options: dict[str, Any]) -> Analysis:
 
 def _is_saved(path: Path) -> bool:
     try:
+        if not path.is_file():
+            return False  # a pipe can be read only once
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError:

@@ -5,15 +5,20 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <system_error>
 
 namespace fusedmlp::cli {
 namespace {
 
-// Whether the file starts as to_json() writes it. What cannot be read is left to analyze(), which says why.
+// Whether the file starts as to_json() writes it. What cannot be read is left to analyze(), which says why. So is a
+// pipe: what is read of it here would be missing there.
 bool is_saved_analysis(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return false;
   std::ifstream file(path, std::ios::binary);
   std::string start(64, '\0');
   file.read(start.data(), static_cast<std::streamsize>(start.size()));
@@ -59,7 +64,8 @@ void add_trace_options(CLI::App& command, TraceOptions& options) {
       ->type_name("FILE");
 }
 
-Analysis read(const std::string& path, const TraceOptions& options) {
+Analysis read(const std::string& given, const TraceOptions& options) {
+  const std::string path = given == "-" ? "/dev/stdin" : given;
   if (is_saved_analysis(path)) return read_saved(path, options);
   AnalyzeOptions how;
   how.target = options.target;
@@ -67,8 +73,8 @@ Analysis read(const std::string& path, const TraceOptions& options) {
   how.peak_bandwidth = options.peak_bandwidth;
   how.python_functions = options.python_functions;
   how.progress = [&](std::uint64_t done, std::uint64_t total) {
-    progress(core::format("reading {}: {} of {}", path, format_bytes(static_cast<double>(done)),
-                          format_bytes(static_cast<double>(total))));
+    const std::string all = total > 0 ? core::format(" of {}", format_bytes(static_cast<double>(total))) : "";
+    progress(core::format("reading {}: {}{}", path, format_bytes(static_cast<double>(done)), all));
   };
   Result<Analysis> result = analyze(path, how);
   progress("");

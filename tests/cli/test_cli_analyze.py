@@ -9,7 +9,9 @@ import pty
 import re
 import select
 import subprocess
+import threading
 from pathlib import Path
+from typing import BinaryIO, Union
 
 import pytest
 
@@ -24,14 +26,16 @@ KEYS = (
 ).split()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def run(*arguments: object, stdin: Union[bytes, BinaryIO] = b"") -> subprocess.CompletedProcess[str]:
+    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    done = subprocess.run(
         [os.environ["FUSEDMLP_CLI"], *map(str, arguments)],
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
+        **given,
     )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def succeeds(*arguments: object) -> str:
@@ -91,6 +95,31 @@ def test_every_trace_in_every_format(trace: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["analysis.json", "report.html"]
     # What was saved reads back as what it was.
     assert succeeds("analyze", saved) == text
+
+
+def test_pipes_are_read_once(tmp_path: Path) -> None:
+    wanted = succeeds("analyze", EAGER).splitlines()[1:]  # without the file's name
+    for content in (EAGER.read_bytes(), gzip.decompress(EAGER.read_bytes())):
+        for name in ("-", "/dev/stdin"):
+            done = run("analyze", name, stdin=content)
+            assert (done.returncode, done.stderr) == (0, ""), done.stderr
+            assert done.stdout.splitlines() == ["/dev/stdin", *wanted]
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        writer = threading.Thread(target=fifo.write_bytes, args=(content,), daemon=True)
+        writer.start()
+        assert succeeds("analyze", fifo).splitlines()[1:] == wanted
+        writer.join()
+        fifo.unlink()
+    done = run("compare", "-", COMPILED, stdin=EAGER.read_bytes())
+    assert done.stdout.replace("/dev/stdin", str(EAGER)).split() == succeeds("compare", EAGER, COMPILED).split()
+    fails(["compare", "-", "-"], "A and B", "stdin")
+    fails(["analyze", "-"], "/dev/stdin")  # nothing comes
+    saved = tmp_path / "a.json"
+    succeeds("analyze", EAGER, "--json", saved)
+    with saved.open("rb") as file:  # a file all the same
+        done = run("analyze", "-", stdin=file)
+    assert done.stdout.splitlines()[1:] == wanted
 
 
 def test_a_row_in_words() -> None:
