@@ -180,7 +180,7 @@ std::string bar_row(const MlpRow& row, std::size_t index) {
 
 std::string tiles(const Analysis& analysis) {
   std::string out = "<dl class=\"tiles\">";
-  const bool gpu = analysis.device.has_value();
+  const bool gpu = on_gpu(analysis);
   out += tile("Fusing would save",
               analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us)
               : told(analysis)                 ? "nothing"
@@ -276,7 +276,7 @@ std::string totals_table(const Analysis& analysis) {
       "scope=\"col\" class=\"num\">Times</th><th role=\"columnheader\" scope=\"col\" class=\"num\">Time in "
       "all</th><th "
       "role=\"columnheader\" scope=\"col\" class=\"num\">Share</th></tr></thead><tbody role=\"rowgroup\">\n",
-      analysis.device ? "Kernels and copies" : "Operations",
+      on_gpu(analysis) ? "Kernels and copies" : "Operations",
       analysis.totals.size() > kTotals ? core::format(" (the first {} of {})", kTotals, analysis.totals.size()) : "");
   for (std::size_t i = 0; i < std::min(kTotals, analysis.totals.size()); ++i) {
     const NameTotal& total = analysis.totals[i];

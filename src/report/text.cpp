@@ -112,7 +112,7 @@ std::string to_text(const Analysis& analysis, const TextOptions& options) {
     if (analysis.used.peak_bandwidth) {
       rates += (rates.empty() ? "" : ", ") + report::rate_text(*analysis.used.peak_bandwidth, "B/s");
     }
-    page.item("Device", core::format("{}: {} ({})", report::clean(analysis.used.name), rates,
+    page.item("Device", core::format("{}: {} ({})", report::device_text(analysis.used), rates,
                                      report::clean(analysis.used.basis)));
   }
   for (const std::string& warning : analysis.warnings) page.warning(report::clean(warning));

@@ -128,7 +128,7 @@ void about_all(const Analysis& analysis, std::vector<Advice>& out) {
                                         share_text(products.ideal_us, products.us)));
   }
   const double idle = analysis.gpu_span_us - analysis.gpu_busy_us;
-  if (analysis.device && analysis.gpu_span_us > 0 && idle >= kIdleShare * analysis.gpu_span_us) {
+  if (on_gpu(analysis) && analysis.gpu_span_us > 0 && idle >= kIdleShare * analysis.gpu_span_us) {
     add("Idle GPU", core::format("Nothing runs on the GPU for {}{}.", time_text(idle),
                                  of(idle, analysis.gpu_span_us, "the traced span")));
   }
@@ -179,6 +179,10 @@ Call call_of(const MlpRow& row) {
   return row.baseline_us ? Call::leave : Call::uncompared;
 }
 
+std::string device_text(const AnalyzedDevice& used) {
+  return used.name.empty() ? std::string(kUnnamedGpu) : clean(used.name);
+}
+
 bool told(const Analysis& analysis) {
   return std::any_of(analysis.mlps.begin(), analysis.mlps.end(), [](const MlpRow& row) {
     const Call call = call_of(row);
@@ -227,8 +231,10 @@ std::string headline(const Analysis& analysis) {
 std::vector<std::string> summary(const Analysis& analysis) {
   std::vector<std::string> out;
   std::string what;
-  if (analysis.device) {
-    what = core::format("{}: {}", clean(*analysis.device), plural(analysis.kernels, "kernel"));
+  if (on_gpu(analysis)) {
+    what = plural(analysis.kernels, "kernel");
+    what = analysis.device ? core::format("{}: {}", clean(*analysis.device), what)
+                           : core::format("{} on {}", what, kUnnamedGpu);
     if (analysis.memcpys > 0) what += core::format(", {}", plural(analysis.memcpys, "copy", "copies"));
     if (analysis.memsets > 0) what += core::format(", {}", plural(analysis.memsets, "memset"));
   } else {
@@ -236,7 +242,7 @@ std::vector<std::string> summary(const Analysis& analysis) {
   }
   if (analysis.steps) what += core::format(", over {}", plural(*analysis.steps, "profiler step"));
   out.push_back(what + ".");
-  if (analysis.device && analysis.gpu_span_us > 0) {
+  if (on_gpu(analysis) && analysis.gpu_span_us > 0) {
     out.push_back(core::format("The GPU was busy for {} of {} ({}).", time_text(analysis.gpu_busy_us),
                                time_text(analysis.gpu_span_us),
                                share_text(analysis.gpu_busy_us, analysis.gpu_span_us)));

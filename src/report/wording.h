@@ -40,6 +40,10 @@ std::string number_text(std::size_t index);
 // With a capital in front and a full stop behind.
 std::string sentence(std::string text);
 
+inline constexpr std::string_view kUnnamedGpu = "a GPU that the trace does not name";
+// The device that limits and predictions are of; kUnnamedGpu where it has no name.
+std::string device_text(const AnalyzedDevice& used);
+
 // Whether the trace says of any row whether to fuse it.
 bool told(const Analysis& analysis);
 

@@ -32,9 +32,9 @@ Matched matched(const Comparison& comparison) {
 }
 
 std::string side(const Analysis& analysis) {
-  std::string out = analysis.device ? clean(*analysis.device) : "CPU";
+  std::string out = analysis.device ? clean(*analysis.device) : on_gpu(analysis) ? std::string(kUnnamedGpu) : "CPU";
   if (analysis.steps) out += core::format(", {}", plural(*analysis.steps, "profiler step"));
-  if (analysis.device) {
+  if (on_gpu(analysis)) {
     out += core::format(", {}, GPU busy {} of {}", plural(analysis.kernels, "kernel"),
                         time_text(analysis.gpu_busy_us), time_text(analysis.gpu_span_us));
   }
@@ -73,7 +73,12 @@ std::vector<std::string> summary(const Comparison& comparison) {
   }
   if (const auto count = only(true)) out.push_back(core::format("{} of MLP only in A.", plural(count, "kind")));
   if (const auto count = only(false)) out.push_back(core::format("{} of MLP only in B.", plural(count, "kind")));
-  if (comparison.a.device != comparison.b.device) {
+  const bool a_on_gpu = on_gpu(comparison.a), b_on_gpu = on_gpu(comparison.b);
+  if (a_on_gpu && b_on_gpu && (!comparison.a.device || !comparison.b.device)) {
+    out.push_back(
+        "Whether the traces come from one kind of device is not in them: times may say as much about that as "
+        "about the change.");
+  } else if (comparison.a.device != comparison.b.device || a_on_gpu != b_on_gpu) {
     out.push_back("The traces come from different devices: times say as much about those as about the change.");
   }
   return out;

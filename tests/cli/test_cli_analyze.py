@@ -112,7 +112,9 @@ def test_pipes_are_read_once(tmp_path: Path) -> None:
         writer.join()
         fifo.unlink()
     done = run("compare", "-", COMPILED, stdin=EAGER.read_bytes())
-    assert done.stdout.replace("/dev/stdin", str(EAGER)).split() == succeeds("compare", EAGER, COMPILED).split()
+    assert (
+        done.stdout.replace("/dev/stdin", str(EAGER)).split() == succeeds("compare", EAGER, COMPILED).split()
+    )
     fails(["compare", "-", "-"], "A and B", "stdin")
     fails(["analyze", "-"], "/dev/stdin")  # nothing comes
     saved = tmp_path / "a.json"
@@ -194,7 +196,9 @@ def test_a_saved_analysis_takes_no_options_of_traces(options: list[str], tmp_pat
     for arguments in (["analyze", saved], ["compare", saved, EAGER], ["compare", EAGER, saved]):
         if "GTX" in options and arguments[:2] == ["compare", EAGER]:
             continue  # the trace's own refusal comes first
-        fails([*arguments, *options], f"{options[0]}: ", "a.json", "saved analysis", "analyze the trace again")
+        fails(
+            [*arguments, *options], f"{options[0]}: ", "a.json", "saved analysis", "analyze the trace again"
+        )
 
 
 def test_a_failed_run_leaves_old_files(tmp_path: Path) -> None:
@@ -226,6 +230,25 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "<script" not in html and "\x1b" not in html and "<b>&" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;" in html and "&lt;b&gt;&amp;&#39;.json" in html
     assert "<script" not in succeeds("compare", hostile, EAGER, "--html", "-")
+
+
+def test_a_trace_that_does_not_name_its_gpu(tmp_path: Path) -> None:
+    trace = json.loads(gzip.decompress(EAGER.read_bytes()))
+    del trace["deviceProperties"]
+    for content in (trace, trace["traceEvents"]):
+        path = tmp_path / "t.json"
+        path.write_text(json.dumps(content))
+        text = succeeds("analyze", path)
+        assert "15 kernels on a GPU that the trace does not name, 6 memsets" in text
+        assert "CPU" not in text
+        assert "What fusing would save cannot be told" in text
+        given = ("--peak-flops", "200e12", "--peak-bandwidth", "4.8e12")
+        row = json.loads(succeeds("analyze", path, *given, "--json", "-"))["mlps"][0]
+        assert row["predicted_us"] > row["limit_us"] > 0 and row["prediction_basis"] == "modelled"
+        text = succeeds("analyze", path, *given)
+        assert "Device: a GPU that the trace does not name: 200 TFLOP/s" in text and "no kernel" not in text
+        text = " ".join(succeeds("compare", path, EAGER).split())
+        assert "(a GPU that the trace does not name, " in text and "(CPU" not in text
 
 
 def test_terminal_width_colour_and_progress() -> None:

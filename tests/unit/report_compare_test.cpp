@@ -122,6 +122,20 @@ TEST(Compare, OtherDevicesAreSaid) {
   EXPECT_NE(said.back().find("different devices"), std::string::npos);
 }
 
+TEST(Compare, AGpuWithoutANameIsAGpu) {
+  Analysis a = geglu_analysis(), b = fused_analysis();
+  b.device.reset();
+  std::vector<std::string> said = report::summary(compare(a, b));
+  EXPECT_NE(said[1].find("(a GPU that the trace does not name, 3 profiler steps, 60 kernels, GPU busy"),
+            std::string::npos)
+      << said[1];
+  EXPECT_NE(said.back().find("one kind of device is not in them"), std::string::npos) << said.back();
+  b.kernels = b.memcpys = b.memsets = 0;
+  said = report::summary(compare(a, b));
+  EXPECT_NE(said[1].find("(CPU, "), std::string::npos) << said[1];
+  EXPECT_NE(said.back().find("different devices"), std::string::npos) << said.back();
+}
+
 TEST(Compare, Json) {
   rapidjson::Document json;
   json.Parse(to_json(compare(geglu_analysis(), fused_analysis())).c_str());

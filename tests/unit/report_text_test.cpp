@@ -168,6 +168,22 @@ TEST(ReportText, WhatHasNoBaselineCannotBeTold) {
             "On H100 SXM, fusing 1 kind of MLP would not pay; of the others it cannot be told.");
 }
 
+TEST(ReportText, AGpuWithoutANameIsAGpu) {
+  Analysis analysis = test::geglu_analysis();
+  analysis.device.reset();
+  analysis.used.name = "";
+  const std::string text = to_text(analysis);
+  EXPECT_NE(text.find("\n60 kernels on a GPU that the trace does not name, 1 copy, 2 memsets, over 3"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("The GPU was busy for 2.40 ms"), std::string::npos) << text;
+  EXPECT_EQ(text.find("CPU"), std::string::npos) << text;
+  EXPECT_NE(text.find("Device: a GPU that the trace does not name: 989 TFLOP/s"), std::string::npos) << text;
+  const std::string page = to_html(analysis);
+  EXPECT_NE(page.find("GPU busy"), std::string::npos);
+  EXPECT_NE(page.find("Kernels and copies by name"), std::string::npos);
+}
+
 TEST(ReportText, AnEmptyTrace) {
   Analysis analysis;
   analysis.path = "empty.json";

@@ -158,6 +158,27 @@ TEST(TraceAssess, GivenPeaksMakeUpForAnUnknownDevice) {
   EXPECT_EQ(a.used.basis, "given");
 }
 
+// Of a trace without deviceProperties.
+TEST(TraceAssess, AGpuThatHasNoNameNeedsPeaks) {
+  MadeTrace made;
+  made.trace().devices.clear();
+  const Instance instance = eager(made, 2500);
+  MlpRow row = geglu(8192, 2500);
+  AnalyzeOptions options;
+  Result<Assessor> assessor = Assessor::create(made.trace(), made.joined(), options);
+  ASSERT_TRUE(assessor);
+  EXPECT_EQ(assessor->assess({&instance}, row), 0);
+  EXPECT_EQ(row.reason, "the rates of this device are not known; peak FLOP/s and bandwidth can be given");
+  options.peak_flops = 100e12;
+  options.peak_bandwidth = 1e12;
+  assessor = Assessor::create(made.trace(), made.joined(), options);
+  ASSERT_TRUE(assessor);
+  EXPECT_GT(assessor->assess({&instance}, row), 0);
+  EXPECT_EQ(row.verdict, Verdict::fuse);
+  EXPECT_NEAR(*row.limit_us, 115964.116992 / (100.0 * 797 / 989), 0.001);
+  EXPECT_EQ(assessor->used().basis, "given");
+}
+
 TEST(TraceAssess, AnEstimatedDeviceSaysSo) {
   const Assessed a = assess(geglu(8192, 300), device("NVIDIA GH200 480GB", 9, 0, 132));
   EXPECT_EQ(a.used.basis, "estimated from compute capability 9.0 and 132 SMs: H100 SXM scaled by 1.00");
