@@ -147,6 +147,14 @@ def test_target_and_peaks() -> None:
     assert (given["peak_flops"], given["peak_bandwidth"]) == (1e15, 2e12)
 
 
+def test_a_target_without_kernels_of_its_own() -> None:
+    text = " ".join(succeeds("analyze", EAGER, "--target", "B200").split())
+    assert "On B200, fusing the MLP of this trace would not pay." in text
+    assert "B200 has this library's portable kernel alone" in text
+    text = " ".join(succeeds("analyze", EAGER, "--target", "A100").split())
+    assert "On A100 SXM 80GB, fusing the MLP would save about" in text and "portable form" in text
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
