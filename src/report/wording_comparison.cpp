@@ -31,6 +31,21 @@ Matched matched(const Comparison& comparison) {
   return out;
 }
 
+// The trace that alone holds a phase of an MLP whose other phase is in both; null: no such row.
+const ComparedMlp* half_compared(const Comparison& comparison) {
+  const auto found = std::find_if(comparison.mlps.begin(), comparison.mlps.end(), [&](const ComparedMlp& lone) {
+    if (lone.a && lone.b) return false;
+    const MlpRow& row = lone.a ? *lone.a : *lone.b;
+    return std::any_of(comparison.mlps.begin(), comparison.mlps.end(), [&](const ComparedMlp& pair) {
+      if (!pair.a || !pair.b) return false;
+      const MlpRow& other = lone.a ? *pair.a : *pair.b;
+      return other.phase != row.phase && other.kind == row.kind && other.tokens == row.tokens &&
+             other.d_in == row.d_in && other.d_hidden == row.d_hidden && other.d_out == row.d_out;
+    });
+  });
+  return found == comparison.mlps.end() ? nullptr : &*found;
+}
+
 std::string side(const Analysis& analysis) {
   std::string out = analysis.device ? clean(*analysis.device) : on_gpu(analysis) ? std::string(kUnnamedGpu) : "CPU";
   if (analysis.steps) out += core::format(", {}", plural(*analysis.steps, "profiler step"));
@@ -54,6 +69,13 @@ std::string headline(const Comparison& comparison) {
   if (comparison.a.mlps.empty() && comparison.b.mlps.empty()) return "No MLP was found in either trace.";
   if (m.rows == 0) return "No MLP of one trace is in the other.";
   if (!(m.a_us > 0) || !(m.b_us > 0)) return "The MLPs of both traces match.";
+  if (const ComparedMlp* const half = half_compared(comparison)) {
+    return core::format(
+        "What matched took {} and now takes {}, but the {} pass of an MLP is in {} alone: how the MLPs "
+        "compare as a whole cannot be told.",
+        time_text(m.a_us), time_text(m.b_us), to_string(half->a ? half->a->phase : half->b->phase),
+        half->a ? "A" : "B");
+  }
   return core::format("The MLPs took {} and now take {}: {}.", time_text(m.a_us), time_text(m.b_us),
                       ratio_text(m.a_us / m.b_us));
 }

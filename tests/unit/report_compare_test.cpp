@@ -106,6 +106,25 @@ TEST(Compare, ADifferenceOfBiasOrDtypeIsSaid) {
   EXPECT_EQ(c.mlps[0].b->dtype, "fp16");
 }
 
+// Time may have moved from one phase into the other.
+TEST(Compare, NothingIsFasterWhereAPhaseIsMissing) {
+  Analysis a = geglu_analysis(), b = fused_analysis();
+  a.mlps.push_back(a.mlps[0]);
+  a.mlps[1].phase = Phase::backward;
+  EXPECT_EQ(
+      report::headline(compare(a, b)),
+      "What matched took 1.32 ms and now takes 660 us, but the backward pass of an MLP is in A alone: how the MLPs "
+      "compare as a whole cannot be told.");
+  EXPECT_NE(report::headline(compare(b, a)).find("in B alone"), std::string::npos);
+  b.mlps.push_back(b.mlps[0]);
+  b.mlps[1].phase = Phase::backward;
+  EXPECT_NE(report::headline(compare(a, b)).find("2.00x faster"), std::string::npos);
+  b.mlps[1].phase = Phase::forward;  // another MLP that one trace does not hold hides nothing of this one
+  b.mlps[1].tokens = 8;
+  a.mlps.pop_back();
+  EXPECT_NE(report::headline(compare(a, b)).find("2.00x faster"), std::string::npos);
+}
+
 TEST(Compare, ARowIsMatchedOnce) {
   Analysis a = geglu_analysis();
   a.mlps.push_back(a.mlps[0]);
