@@ -31,6 +31,11 @@ std::int64_t rows_to_fuse(const Analysis& analysis) {
                        [](const MlpRow& row) { return row.verdict == Verdict::fuse; });
 }
 
+std::int64_t rows_called(const Analysis& analysis, Call call) {
+  return std::count_if(analysis.mlps.begin(), analysis.mlps.end(),
+                       [&](const MlpRow& row) { return call_of(row) == call; });
+}
+
 std::string of(double part, double all, std::string_view what) {
   const std::string share = share_text(part, all);
   return share.empty() ? "" : core::format(", {} of {}", share, what);
@@ -184,10 +189,9 @@ std::string device_text(const AnalyzedDevice& used) {
 }
 
 bool told(const Analysis& analysis) {
-  return std::any_of(analysis.mlps.begin(), analysis.mlps.end(), [](const MlpRow& row) {
-    const Call call = call_of(row);
-    return call != Call::uncompared && call != Call::unknown;
-  });
+  const auto fused = rows_called(analysis, Call::fused_already);
+  return rows_called(analysis, Call::fuse) + rows_called(analysis, Call::leave) > 0 ||
+         fused == static_cast<std::int64_t>(analysis.mlps.size());
 }
 
 std::string headline(const Analysis& analysis) {
@@ -209,7 +213,7 @@ std::string headline(const Analysis& analysis) {
   }
   if (!any([](const MlpRow& row) { return row.predicted_us.has_value(); })) {
     if (any([](const MlpRow& row) { return row.hypothetical_us.has_value(); })) {
-      return core::format("Do not fuse: there is no kernel for {}.",
+      return core::format("Do not fuse: there is no kernel for {} on {}.", one ? "this MLP" : "these MLPs",
                           analysis.used.name.empty() ? "this device" : clean(analysis.used.name));
     }
   }
@@ -217,13 +221,9 @@ std::string headline(const Analysis& analysis) {
     return core::format("What fusing would save{} cannot be told from this trace.",
                         analysis.used.target ? " on " + clean(analysis.used.name) : "");
   }
-  const auto untold = std::count_if(analysis.mlps.begin(), analysis.mlps.end(), [](const MlpRow& row) {
-    return call_of(row) == Call::uncompared || call_of(row) == Call::unknown;
-  });
-  if (untold > 0) {
-    return core::format(
-        "{}using {} would not pay; of the others it cannot be told.", where,
-        plural(static_cast<std::int64_t>(analysis.mlps.size()) - untold, "kind of MLP", "kinds of MLP"));
+  if (rows_called(analysis, Call::uncompared) + rows_called(analysis, Call::unknown) > 0) {
+    return core::format("{}using {} would not pay; of the others it cannot be told.", where,
+                        plural(rows_called(analysis, Call::leave), "kind of MLP", "kinds of MLP"));
   }
   return core::format("{}using {} would not pay.", where, one ? "the MLP of this trace" : "the MLPs of this trace");
 }

@@ -44,7 +44,7 @@ inline constexpr std::string_view kUnnamedGpu = "a GPU that the trace does not n
 // The device that limits and predictions are of; kUnnamedGpu where it has no name.
 std::string device_text(const AnalyzedDevice& used);
 
-// Whether the trace says of any row whether to fuse it.
+// Whether the trace says of any row whether to fuse it, or all are fused already.
 bool told(const Analysis& analysis);
 
 // One sentence: what to do with this trace.

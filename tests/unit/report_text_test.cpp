@@ -135,7 +135,7 @@ TEST(ReportText, TheHeadlineIsHonest) {
   EXPECT_EQ(second_line(analysis), "Fusing the MLP of this trace would not pay.");
   analysis.mlps[0].predicted_us.reset();
   analysis.mlps[0].hypothetical_us = 50;
-  EXPECT_EQ(second_line(analysis), "Do not fuse: there is no kernel for NVIDIA H200.");
+  EXPECT_EQ(second_line(analysis), "Do not fuse: there is no kernel for this MLP on NVIDIA H200.");
   EXPECT_NE(to_text(analysis).find("about 50.0 us instead of"), std::string::npos);
   analysis.mlps[0].hypothetical_us.reset();
   EXPECT_EQ(second_line(analysis), "What fusing would save cannot be told from this trace.");
@@ -166,6 +166,16 @@ TEST(ReportText, WhatHasNoBaselineCannotBeTold) {
   analysis.mlps[1].baseline_us = 81;
   EXPECT_EQ(report::headline(analysis),
             "On H100 SXM, fusing 1 kind of MLP would not pay; of the others it cannot be told.");
+}
+
+TEST(ReportText, WhatIsFusedAlreadySaysNothingOfTheRest) {
+  Analysis analysis = test::bare_analysis();
+  analysis.mlps.push_back(test::fused_analysis().mlps[0]);
+  analysis.mlps[1].verdict = Verdict::do_not_fuse;
+  analysis.mlps[1].predicted_us.reset();
+  analysis.mlps[1].kernels[0].name = "void fusedmlp::sm90::prefill<bf16>(int)";
+  EXPECT_EQ(second_line(analysis), "What fusing would save cannot be told from this trace.");
+  EXPECT_NE(to_html(analysis).find("<div class=\"value\">not known"), std::string::npos);
 }
 
 TEST(ReportText, AGpuWithoutANameIsAGpu) {
