@@ -196,7 +196,9 @@ def _shares(run: dict[str, Any]) -> list[str]:
     if any(row[level].get("spread", 0) > _NOISY for row in rows for level in ("mlp", "model")):
         return [f"{what}left out, the two are timed one after the other and repeats scatter"]
     if any(row["model"]["mlp_share"] > 1 for row in rows):
-        return [f"{what}left out, the two are timed one after the other and the part came out longer than the whole"]
+        return [
+            f"{what}left out, the two are timed one after the other and the part came out longer than the whole"
+        ]
     shares = (f"{row['variant']} {row['model']['mlp_share'] * 100:.0f} %" for row in rows)
     return [what + ", ".join(shares)]
 

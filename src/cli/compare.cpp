@@ -27,7 +27,9 @@ int run(const Options& options) {
 void add_compare(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("compare", "Two traces of one model: what changed in its MLPs");
-  command->add_option("A", options->a, "The trace before (- is stdin), or a saved analysis")->required()->type_name("");
+  command->add_option("A", options->a, "The trace before (- is stdin), or a saved analysis")
+      ->required()
+      ->type_name("");
   command->add_option("B", options->b, "The trace after, or a saved analysis")->required()->type_name("");
   add_trace_options(*command, *options);
   command->footer(

@@ -183,11 +183,20 @@ def test_a_saved_analysis_that_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"target": "A100"}, {"target": "GTX"}, {"peak_flops": 1e15}, {"peak_bandwidth": 1e12}, {"python_functions": True}]
+    "option",
+    [
+        {"target": "A100"},
+        {"target": "GTX"},
+        {"peak_flops": 1e15},
+        {"peak_bandwidth": 1e12},
+        {"python_functions": True},
+    ],
 )
 def test_a_saved_analysis_keeps_its_device(eager, tmp_path, option):
     path = eager.save_json(tmp_path / "x.json")
-    with pytest.raises(ValueError, match=f"^{next(iter(option))}: .*x.json is a saved analysis.*analyze the trace again"):
+    with pytest.raises(
+        ValueError, match=f"^{next(iter(option))}: .*x.json is a saved analysis.*analyze the trace again"
+    ):
         fusedmlp.analyze(path, **option)
     assert fusedmlp.analyze(path, python_functions=False).summary == eager.summary
 
