@@ -154,12 +154,12 @@ def analyze(
     trace: a path to a trace of torch.profiler (.json or .json.gz; of a GPU or a CPU) or to a saved analysis, or a
     finished torch.profiler.profile. target: a GPU to predict for, such as "H100"; None: the trace's own.
     peak_flops (FLOP/s of the MLPs' dtype) and peak_bandwidth (bytes/s): of the device, where they are better known.
-    python_functions: keep the trace's python_function events.
+    python_functions: keep the trace's python_function events. A saved analysis takes none of these.
 
     Raises TypeError or ValueError naming the argument that is wrong, ValueError for a file that is no trace. A
     damaged trace gives what could be read, and a warning in `.trace.warnings`.
     """
-    options = {"python_functions": _flag(python_functions, "python_functions")}
+    options: dict[str, Any] = {"python_functions": _flag(python_functions, "python_functions")}
     if target is not None:
         if not isinstance(target, str):
             raise TypeError(f"target: must be a str or None, got {type(target).__name__}")
@@ -170,7 +170,15 @@ def analyze(
     if not isinstance(trace, (str, os.PathLike)) and callable(getattr(trace, "export_chrome_trace", None)):
         return _analyze_profiler(trace, options)
     path = _path(trace, "trace")
-    return _load(path) if _is_saved(path) else _analyze_file(path, options)
+    if not _is_saved(path):
+        return _analyze_file(path, options)
+    for name, value in options.items():
+        if value is not False:
+            raise ValueError(
+                f"{name}: {path} is a saved analysis, which keeps the device and the events that it was made with: "
+                "analyze the trace again"
+            )
+    return _load(path)
 
 
 def compare(a: Any, b: Any) -> Comparison:
@@ -236,6 +244,8 @@ def _analyze_profiler(profiler: Any, options: dict[str, Any]) -> Analysis:
 
 def _is_saved(path: Path) -> bool:
     try:
+        if not path.is_file():
+            return False  # a pipe can be read only once
         with open(path, "rb") as file:
             start = file.read(64)
     except OSError:

@@ -169,15 +169,7 @@ def notes(run: dict[str, Any]) -> list[str]:
             if rows:
                 scatter = ", ".join(f"{row['variant']} +-{row[level]['spread'] * 100:.0f} %" for row in rows)
                 lines.append(f"{what}: repeats scatter ({scatter}); is something else using the machine?")
-    shares = [
-        (row["variant"], row["model"]["mlp_share"])
-        for row in run["rows"]
-        if "mlp_share" in row.get("model", {})
-    ]
-    if shares:
-        lines.append(
-            "share of the MLPs in the model's time: " + ", ".join(f"{v} {s * 100:.0f} %" for v, s in shares)
-        )
+    lines += _shares(run)
     agreement = run.get("agreement") or {}
     if "fused_to_eager" in agreement:
         lines.append(
@@ -193,6 +185,22 @@ def notes(run: dict[str, Any]) -> list[str]:
             text += f"; with fp64: {against}"
         lines.append(text)
     return lines
+
+
+def _shares(run: dict[str, Any]) -> list[str]:
+    """A ratio of two timings that were not interleaved: what the machine did meanwhile is all in it."""
+    rows = [row for row in run["rows"] if "mlp_share" in row.get("model", {})]
+    if not rows:
+        return []
+    what = "share of the MLPs in the model's time: "
+    if any(row[level].get("spread", 0) > _NOISY for row in rows for level in ("mlp", "model")):
+        return [f"{what}left out, the two are timed one after the other and repeats scatter"]
+    if any(row["model"]["mlp_share"] > 1 for row in rows):
+        return [
+            f"{what}left out, the two are timed one after the other and the part came out longer than the whole"
+        ]
+    shares = (f"{row['variant']} {row['model']['mlp_share'] * 100:.0f} %" for row in rows)
+    return [what + ", ".join(shares)]
 
 
 def legend(runs: Sequence[dict[str, Any]], environment: dict[str, Any]) -> list[str]:

@@ -25,7 +25,9 @@ void add_analyze(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("analyze", "Which MLPs a profiler trace holds, what each costs, what fusing would save");
-  command->add_option("TRACE", options->trace, "Trace of torch.profiler, .json or .json.gz, or a saved analysis")
+  command
+      ->add_option("TRACE", options->trace,
+                   "Trace of torch.profiler, .json or .json.gz (- is stdin), or a saved analysis")
       ->required()
       ->type_name("");
   add_trace_options(*command, *options);

@@ -11,6 +11,7 @@ struct Options : TraceOptions {
 
 int run(const Options& options) {
   if (options.json == "-" && options.html == "-") throw Failure("--json and --html: only one of them can be stdout");
+  if (options.a == "-" && options.b == "-") throw Failure("A and B: only one of them can be stdin");
   OutputFile json(options.json), html(options.html, "--html");
   Analysis a = read(options.a, options);
   Analysis b = read(options.b, options);
@@ -26,7 +27,9 @@ int run(const Options& options) {
 void add_compare(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("compare", "Two traces of one model: what changed in its MLPs");
-  command->add_option("A", options->a, "The trace before, or a saved analysis")->required()->type_name("");
+  command->add_option("A", options->a, "The trace before (- is stdin), or a saved analysis")
+      ->required()
+      ->type_name("");
   command->add_option("B", options->b, "The trace after, or a saved analysis")->required()->type_name("");
   add_trace_options(*command, *options);
   command->footer(

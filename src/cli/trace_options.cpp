@@ -5,14 +5,20 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string_view>
+#include <system_error>
 
 namespace fusedmlp::cli {
 namespace {
 
-// Whether the file starts as to_json() writes it. What cannot be read is left to analyze(), which says why.
+// Whether the file starts as to_json() writes it. What cannot be read is left to analyze(), which says why. So is a
+// pipe: what is read of it here would be missing there.
 bool is_saved_analysis(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return false;
   std::ifstream file(path, std::ios::binary);
   std::string start(64, '\0');
   file.read(start.data(), static_cast<std::streamsize>(start.size()));
@@ -21,7 +27,21 @@ bool is_saved_analysis(const std::string& path) {
   return start.starts_with(R"({"schema":"fusedmlp-)");
 }
 
-Analysis read_saved(const std::string& path) {
+// The first of the options that only the reading of a trace heeds; empty: none is given.
+std::string_view for_traces(const TraceOptions& options) {
+  if (!options.target.empty()) return "--target";
+  if (options.peak_flops > 0) return "--peak-flops";
+  if (options.peak_bandwidth > 0) return "--peak-bandwidth";
+  return options.python_functions ? "--python-functions" : "";
+}
+
+Analysis read_saved(const std::string& path, const TraceOptions& options) {
+  if (const std::string_view option = for_traces(options); !option.empty()) {
+    throw Failure(
+        core::format("{}: '{}' is a saved analysis, which keeps the device and the events that it was made "
+                     "with: analyze the trace again",
+                     option, path));
+  }
   std::ifstream file(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   return take(read_analysis(text), path);
@@ -44,16 +64,17 @@ void add_trace_options(CLI::App& command, TraceOptions& options) {
       ->type_name("FILE");
 }
 
-Analysis read(const std::string& path, const TraceOptions& options) {
-  if (is_saved_analysis(path)) return read_saved(path);
+Analysis read(const std::string& given, const TraceOptions& options) {
+  const std::string path = given == "-" ? "/dev/stdin" : given;
+  if (is_saved_analysis(path)) return read_saved(path, options);
   AnalyzeOptions how;
   how.target = options.target;
   how.peak_flops = options.peak_flops;
   how.peak_bandwidth = options.peak_bandwidth;
   how.python_functions = options.python_functions;
   how.progress = [&](std::uint64_t done, std::uint64_t total) {
-    progress(core::format("reading {}: {} of {}", path, format_bytes(static_cast<double>(done)),
-                          format_bytes(static_cast<double>(total))));
+    const std::string all = total > 0 ? core::format(" of {}", format_bytes(static_cast<double>(total))) : "";
+    progress(core::format("reading {}: {}{}", path, format_bytes(static_cast<double>(done)), all));
   };
   Result<Analysis> result = analyze(path, how);
   progress("");

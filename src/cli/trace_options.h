@@ -20,8 +20,8 @@ struct TraceOptions {
 
 void add_trace_options(CLI::App& command, TraceOptions& options);
 
-// Reads a trace, or an analysis that was saved as JSON. A line about progress on stderr where a person watches;
-// Failure names the file.
+// Reads a trace ("-": of standard input; pipes are read once), or an analysis that was saved as JSON. A line about
+// progress on stderr where a person watches; Failure names the file.
 Analysis read(const std::string& path, const TraceOptions& options);
 
 // As stdout is: the width of its terminal (80 when there is none) and colour, unless NO_COLOR is set or TERM is dumb.

@@ -160,7 +160,8 @@ std::optional<Prediction> gpu_fused(const GpuModel& gpu, GpuType type, const Gpu
 const char* gpu_fused_form(const GpuWork& work) noexcept { return fused_share(work).name; }
 
 std::string gpu_unsupported(const GpuModel& gpu, std::optional<GpuType> type) {
-  if (gpu.sm < 80) return "no kernel for this GPU";
+  const bool unknown = gpu.sm == 0 && gpu.name.empty();  // it may be any
+  if (gpu.sm < 80 && !unknown) return "no kernel for this GPU";
   if (type && *type != GpuType::bf16 && *type != GpuType::fp16) {
     return format("no GPU kernel for {}, only for bf16 and fp16", kTypeNames[static_cast<int>(*type)]);
   }

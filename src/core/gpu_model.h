@@ -60,7 +60,7 @@ GpuWork gpu_work(const MlpSpec& spec, std::int64_t tokens) noexcept;
 std::optional<Prediction> gpu_limit(const GpuModel& gpu, GpuType type, const GpuWork& work);
 
 // Which part of the model's stated efficiencies a fused MLP of this size falls under, its time, and the basis. Empty
-// as above.
+// as above. Of kernels written for the GPU, as those for Hopper are; core/gpu_portable.h has the others.
 std::optional<Prediction> gpu_fused(const GpuModel& gpu, GpuType type, const GpuWork& work);
 const char* gpu_fused_form(const GpuWork& work) noexcept;  // "decode", "narrow", "prefill"
 

@@ -1,7 +1,9 @@
 // Two traces of one model: which MLP became which, and which kernels came and went.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -9,24 +11,42 @@
 #include "fusedmlp/analysis.h"
 #include "report/figures.h"
 #include "report/wording.h"
+#include "trace/traffic.h"
 
 namespace fusedmlp {
 namespace {
 
-using Number = std::optional<std::int64_t>;
-
-bool agree(const Number& a, const Number& b) { return !a || !b || a == b; }
+template <class Value>
+bool agree(const std::optional<Value>& a, const std::optional<Value>& b) {
+  return !a || !b || a == b;
+}
 
 bool same_widths(const MlpRow& a, const MlpRow& b) {
   return a.d_in == b.d_in && a.d_hidden == b.d_hidden && a.d_out == b.d_out;
 }
 
-// The ways in which a row of b may be that of a, best first: identical; of another dtype; where one trace holds no
-// shapes; the same products with an activation that the other trace does not show.
+// Activations that a trace may not tell apart: the tanh form of gelu is an argument that profiles of the CPU leave
+// out, and names of generated kernels are the same for x sigmoid(x) and x sigmoid(1.702 x).
+constexpr std::pair<std::string_view, std::string_view> kAlike[] = {
+    {"gelu", "gelu_tanh"}, {"geglu", "geglu_tanh"}, {"silu", "quick_gelu"}, {"swiglu", "quick_geglu"}};
+
+bool may_be_one_kind(const MlpRow& a, const MlpRow& b) {
+  if (!trace::activation_known(a) || !trace::activation_known(b)) return true;
+  return a.kind == b.kind || std::any_of(std::begin(kAlike), std::end(kAlike), [&](const auto& alike) {
+           return alike == std::pair<std::string_view, std::string_view>(a.kind, b.kind) ||
+                  alike == std::pair<std::string_view, std::string_view>(b.kind, a.kind);
+         });
+}
+
+// The ways in which a row of b may be that of a, best first: identical; of another dtype; with biases or without;
+// where one trace holds no shapes; the same products with an activation that a trace does not show.
 bool identical(const MlpRow& a, const MlpRow& b) {
   return a.kind == b.kind && same_widths(a, b) && a.tokens == b.tokens && a.dtype == b.dtype && a.bias == b.bias;
 }
 bool but_for_dtype(const MlpRow& a, const MlpRow& b) {
+  return a.kind == b.kind && same_widths(a, b) && a.tokens == b.tokens && agree(a.bias, b.bias);
+}
+bool but_for_bias(const MlpRow& a, const MlpRow& b) {
   return a.kind == b.kind && same_widths(a, b) && a.tokens == b.tokens;
 }
 bool as_far_as_known(const MlpRow& a, const MlpRow& b) {
@@ -34,8 +54,11 @@ bool as_far_as_known(const MlpRow& a, const MlpRow& b) {
          agree(a.tokens, b.tokens);
 }
 bool by_products(const MlpRow& a, const MlpRow& b) {
-  return a.gated == b.gated && a.d_in && a.d_hidden && same_widths(a, b) && a.tokens == b.tokens;
+  return may_be_one_kind(a, b) && a.gated == b.gated && a.d_in && a.d_hidden && same_widths(a, b) &&
+         a.tokens == b.tokens;
 }
+
+std::string_view named(const std::string& kind) { return kind.empty() ? "an unknown kind" : std::string_view(kind); }
 
 std::string describe(const ComparedMlp& pair) {
   if (!pair.b) return "Only in A.";
@@ -54,7 +77,9 @@ std::string describe(const ComparedMlp& pair) {
   if (bytes_a && bytes_b && *bytes_a != *bytes_b) {
     out += core::format(", {} moved became {}", report::bytes_text(*bytes_a), report::bytes_text(*bytes_b));
   }
-  if (a.dtype && b.dtype && *a.dtype != *b.dtype) out += core::format(", {} became {}", *a.dtype, *b.dtype);
+  if (a.kind != b.kind) out += core::format(", {} became {}", named(a.kind), named(b.kind));
+  if (!agree(a.dtype, b.dtype)) out += core::format(", {} became {}", *a.dtype, *b.dtype);
+  if (!agree(a.bias, b.bias)) out += *a.bias ? ", the biases went" : ", biases came";
   return report::clean(out) + ".";
 }
 
@@ -62,7 +87,7 @@ std::vector<ComparedMlp> match(const Analysis& a, const Analysis& b) {
   std::vector<ComparedMlp> out;
   std::vector<bool> taken(b.mlps.size(), false);
   for (const MlpRow& row : a.mlps) out.push_back({row, std::nullopt, {}});
-  for (const auto rule : {identical, but_for_dtype, as_far_as_known, by_products}) {
+  for (const auto rule : {identical, but_for_dtype, but_for_bias, as_far_as_known, by_products}) {
     for (ComparedMlp& pair : out) {
       for (std::size_t i = 0; i < b.mlps.size() && !pair.b; ++i) {
         if (taken[i] || b.mlps[i].phase != pair.a->phase || !rule(*pair.a, b.mlps[i])) continue;

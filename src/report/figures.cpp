@@ -33,6 +33,10 @@ double now_us(const MlpRow& row) {
   return row.regime == Regime::overhead ? row.span_us_per_instance : row.us_per_instance;
 }
 
+bool on_gpu(const Analysis& analysis) {
+  return analysis.device || analysis.kernels + analysis.memcpys + analysis.memsets > 0;
+}
+
 double total_us(const MlpRow& row) { return static_cast<double>(row.instances) * row.us_per_instance; }
 
 std::optional<double> saving_us(const Analysis& analysis, const MlpRow& row) {

@@ -12,6 +12,9 @@ namespace fusedmlp::report {
 // sum of its kernels. Microseconds.
 double now_us(const MlpRow& row);
 
+// Whether a GPU ran it; a trace need not name that one.
+bool on_gpu(const Analysis& analysis);
+
 // Of all instances.
 double total_us(const MlpRow& row);
 

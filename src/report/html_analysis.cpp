@@ -180,9 +180,11 @@ std::string bar_row(const MlpRow& row, std::size_t index) {
 
 std::string tiles(const Analysis& analysis) {
   std::string out = "<dl class=\"tiles\">";
-  const bool gpu = analysis.device.has_value();
+  const bool gpu = on_gpu(analysis);
   out += tile("Fusing would save",
-              analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us) : "nothing",
+              analysis.predicted_saving_us > 0 ? time_text(analysis.predicted_saving_us)
+              : told(analysis)                 ? "nothing"
+                                               : "not known",
               analysis.used.target ? "on " + analysis.used.name
               : analysis.predicted_saving_us > 0 && analysis.gpu_span_us > 0
                   ? share_text(analysis.predicted_saving_us, analysis.gpu_span_us) + " of the traced span"
@@ -274,7 +276,7 @@ std::string totals_table(const Analysis& analysis) {
       "scope=\"col\" class=\"num\">Times</th><th role=\"columnheader\" scope=\"col\" class=\"num\">Time in "
       "all</th><th "
       "role=\"columnheader\" scope=\"col\" class=\"num\">Share</th></tr></thead><tbody role=\"rowgroup\">\n",
-      analysis.device ? "Kernels and copies" : "Operations",
+      on_gpu(analysis) ? "Kernels and copies" : "Operations",
       analysis.totals.size() > kTotals ? core::format(" (the first {} of {})", kTotals, analysis.totals.size()) : "");
   for (std::size_t i = 0; i < std::min(kTotals, analysis.totals.size()); ++i) {
     const NameTotal& total = analysis.totals[i];

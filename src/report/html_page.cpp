@@ -88,6 +88,7 @@ std::string verdict_badge(const MlpRow& row) {
     case Call::fuse: return "<span class=\"badge fuse\">\u2713 Fuse</span>";
     case Call::fused_already: return "<span class=\"badge fuse\">\u2713 Fused already</span>";
     case Call::leave: return "<span class=\"badge leave\">\u2013 Leave as it is</span>";
+    case Call::uncompared: return "<span class=\"badge unknown\">? Cannot be told</span>";
     case Call::unknown: break;
   }
   return "<span class=\"badge unknown\">? Not predicted</span>";

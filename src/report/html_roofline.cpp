@@ -199,7 +199,7 @@ std::string roofline(const Analysis& analysis) {
   std::string out = core::format(
       "<p class=\"about\">No kernel gets above the line: {} of arithmetic ({}), {} of memory "
       "({}; dense bf16). Left of its bend memory is the limit, right of it arithmetic.</p>\n",
-      rate_text(*analysis.used.peak_flops, "FLOP/s"), escape(analysis.used.name),
+      rate_text(*analysis.used.peak_flops, "FLOP/s"), escape(device_text(analysis.used)),
       rate_text(*analysis.used.peak_bandwidth, "B/s"), escape(analysis.used.basis));
   out +=
       "<div class=\"card\"><ul class=\"legend\"><li><svg class=\"key\" aria-hidden=\"true\" width=\"16\" "

@@ -27,6 +27,7 @@ const char* call_text(report::Call call, bool wide) {
     case report::Call::fuse: return "fuse";
     case report::Call::leave: return wide ? "do not fuse" : "leave";
     case report::Call::fused_already: return "fused";
+    case report::Call::uncompared: return wide ? "cannot be told" : "?";
     case report::Call::unknown: return wide ? "not predicted" : "?";
   }
   return "?";
@@ -111,7 +112,7 @@ std::string to_text(const Analysis& analysis, const TextOptions& options) {
     if (analysis.used.peak_bandwidth) {
       rates += (rates.empty() ? "" : ", ") + report::rate_text(*analysis.used.peak_bandwidth, "B/s");
     }
-    page.item("Device", core::format("{}: {} ({})", report::clean(analysis.used.name), rates,
+    page.item("Device", core::format("{}: {} ({})", report::device_text(analysis.used), rates,
                                      report::clean(analysis.used.basis)));
   }
   for (const std::string& warning : analysis.warnings) page.warning(report::clean(warning));

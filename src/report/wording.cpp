@@ -31,6 +31,11 @@ std::int64_t rows_to_fuse(const Analysis& analysis) {
                        [](const MlpRow& row) { return row.verdict == Verdict::fuse; });
 }
 
+std::int64_t rows_called(const Analysis& analysis, Call call) {
+  return std::count_if(analysis.mlps.begin(), analysis.mlps.end(),
+                       [&](const MlpRow& row) { return call_of(row) == call; });
+}
+
 std::string of(double part, double all, std::string_view what) {
   const std::string share = share_text(part, all);
   return share.empty() ? "" : core::format(", {} of {}", share, what);
@@ -56,6 +61,7 @@ Advice about_row(const Analysis& analysis, std::size_t index) {
     out.title = core::format("{} {}",
                              call == Call::leave           ? "Leave"
                              : call == Call::fused_already ? "Fused already,"
+                             : call == Call::uncompared    ? "Cannot be told,"
                                                            : "Not predicted,",
                              number_text(index));
   }
@@ -127,7 +133,7 @@ void about_all(const Analysis& analysis, std::vector<Advice>& out) {
                                         share_text(products.ideal_us, products.us)));
   }
   const double idle = analysis.gpu_span_us - analysis.gpu_busy_us;
-  if (analysis.device && analysis.gpu_span_us > 0 && idle >= kIdleShare * analysis.gpu_span_us) {
+  if (on_gpu(analysis) && analysis.gpu_span_us > 0 && idle >= kIdleShare * analysis.gpu_span_us) {
     add("Idle GPU", core::format("Nothing runs on the GPU for {}{}.", time_text(idle),
                                  of(idle, analysis.gpu_span_us, "the traced span")));
   }
@@ -173,7 +179,19 @@ Call call_of(const MlpRow& row) {
     return trace::decode(kernel.name).family == trace::Family::fusedmlp;
   });
   if (own) return Call::fused_already;
-  return row.predicted_us || row.hypothetical_us ? Call::leave : Call::unknown;
+  if (row.hypothetical_us) return Call::leave;
+  if (!row.predicted_us) return Call::unknown;
+  return row.baseline_us ? Call::leave : Call::uncompared;
+}
+
+std::string device_text(const AnalyzedDevice& used) {
+  return used.name.empty() ? std::string(kUnnamedGpu) : clean(used.name);
+}
+
+bool told(const Analysis& analysis) {
+  const auto fused = rows_called(analysis, Call::fused_already);
+  return rows_called(analysis, Call::fuse) + rows_called(analysis, Call::leave) > 0 ||
+         fused == static_cast<std::int64_t>(analysis.mlps.size());
 }
 
 std::string headline(const Analysis& analysis) {
@@ -195,10 +213,17 @@ std::string headline(const Analysis& analysis) {
   }
   if (!any([](const MlpRow& row) { return row.predicted_us.has_value(); })) {
     if (any([](const MlpRow& row) { return row.hypothetical_us.has_value(); })) {
-      return core::format("Do not fuse: there is no kernel for {}.",
+      return core::format("Do not fuse: there is no kernel for {} on {}.", one ? "this MLP" : "these MLPs",
                           analysis.used.name.empty() ? "this device" : clean(analysis.used.name));
     }
-    return "What fusing would save cannot be told from this trace.";
+  }
+  if (!told(analysis)) {
+    return core::format("What fusing would save{} cannot be told from this trace.",
+                        analysis.used.target ? " on " + clean(analysis.used.name) : "");
+  }
+  if (rows_called(analysis, Call::uncompared) + rows_called(analysis, Call::unknown) > 0) {
+    return core::format("{}using {} would not pay; of the others it cannot be told.", where,
+                        plural(rows_called(analysis, Call::leave), "kind of MLP", "kinds of MLP"));
   }
   return core::format("{}using {} would not pay.", where, one ? "the MLP of this trace" : "the MLPs of this trace");
 }
@@ -206,8 +231,10 @@ std::string headline(const Analysis& analysis) {
 std::vector<std::string> summary(const Analysis& analysis) {
   std::vector<std::string> out;
   std::string what;
-  if (analysis.device) {
-    what = core::format("{}: {}", clean(*analysis.device), plural(analysis.kernels, "kernel"));
+  if (on_gpu(analysis)) {
+    what = plural(analysis.kernels, "kernel");
+    what = analysis.device ? core::format("{}: {}", clean(*analysis.device), what)
+                           : core::format("{} on {}", what, kUnnamedGpu);
     if (analysis.memcpys > 0) what += core::format(", {}", plural(analysis.memcpys, "copy", "copies"));
     if (analysis.memsets > 0) what += core::format(", {}", plural(analysis.memsets, "memset"));
   } else {
@@ -215,7 +242,7 @@ std::vector<std::string> summary(const Analysis& analysis) {
   }
   if (analysis.steps) what += core::format(", over {}", plural(*analysis.steps, "profiler step"));
   out.push_back(what + ".");
-  if (analysis.device && analysis.gpu_span_us > 0) {
+  if (on_gpu(analysis) && analysis.gpu_span_us > 0) {
     out.push_back(core::format("The GPU was busy for {} of {} ({}).", time_text(analysis.gpu_busy_us),
                                time_text(analysis.gpu_span_us),
                                share_text(analysis.gpu_busy_us, analysis.gpu_span_us)));

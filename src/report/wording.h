@@ -29,8 +29,9 @@ std::string plural(std::int64_t count, std::string_view one, std::string_view ma
 std::string widths_text(const MlpRow& row);  // "768x3072", "768x3072->1000", "unknown widths"
 std::string name_text(const MlpRow& row);    // "geglu 768x3072 bf16, bias, backward, 8 experts (2 a token)"
 
-// What to say of a row: its verdict, with the two cases of not fusing that are no advice told apart.
-enum class Call { fuse, leave, fused_already, unknown };
+// What to say of a row: its verdict, with the cases of not fusing that are no advice told apart. Uncompared:
+// predicted, but the trace has no time to compare that with.
+enum class Call { fuse, leave, fused_already, uncompared, unknown };
 Call call_of(const MlpRow& row);
 
 // A row's place in the table: "#1".
@@ -38,6 +39,13 @@ std::string number_text(std::size_t index);
 
 // With a capital in front and a full stop behind.
 std::string sentence(std::string text);
+
+inline constexpr std::string_view kUnnamedGpu = "a GPU that the trace does not name";
+// The device that limits and predictions are of; kUnnamedGpu where it has no name.
+std::string device_text(const AnalyzedDevice& used);
+
+// Whether the trace says of any row whether to fuse it, or all are fused already.
+bool told(const Analysis& analysis);
 
 // One sentence: what to do with this trace.
 std::string headline(const Analysis& analysis);

@@ -31,10 +31,25 @@ Matched matched(const Comparison& comparison) {
   return out;
 }
 
+// The trace that alone holds a phase of an MLP whose other phase is in both; null: no such row.
+const ComparedMlp* half_compared(const Comparison& comparison) {
+  const auto found = std::find_if(comparison.mlps.begin(), comparison.mlps.end(), [&](const ComparedMlp& lone) {
+    if (lone.a && lone.b) return false;
+    const MlpRow& row = lone.a ? *lone.a : *lone.b;
+    return std::any_of(comparison.mlps.begin(), comparison.mlps.end(), [&](const ComparedMlp& pair) {
+      if (!pair.a || !pair.b) return false;
+      const MlpRow& other = lone.a ? *pair.a : *pair.b;
+      return other.phase != row.phase && other.kind == row.kind && other.tokens == row.tokens &&
+             other.d_in == row.d_in && other.d_hidden == row.d_hidden && other.d_out == row.d_out;
+    });
+  });
+  return found == comparison.mlps.end() ? nullptr : &*found;
+}
+
 std::string side(const Analysis& analysis) {
-  std::string out = analysis.device ? clean(*analysis.device) : "CPU";
+  std::string out = analysis.device ? clean(*analysis.device) : on_gpu(analysis) ? std::string(kUnnamedGpu) : "CPU";
   if (analysis.steps) out += core::format(", {}", plural(*analysis.steps, "profiler step"));
-  if (analysis.device) {
+  if (on_gpu(analysis)) {
     out += core::format(", {}, GPU busy {} of {}", plural(analysis.kernels, "kernel"),
                         time_text(analysis.gpu_busy_us), time_text(analysis.gpu_span_us));
   }
@@ -54,6 +69,13 @@ std::string headline(const Comparison& comparison) {
   if (comparison.a.mlps.empty() && comparison.b.mlps.empty()) return "No MLP was found in either trace.";
   if (m.rows == 0) return "No MLP of one trace is in the other.";
   if (!(m.a_us > 0) || !(m.b_us > 0)) return "The MLPs of both traces match.";
+  if (const ComparedMlp* const half = half_compared(comparison)) {
+    return core::format(
+        "What matched took {} and now takes {}, but the {} pass of an MLP is in {} alone: how the MLPs "
+        "compare as a whole cannot be told.",
+        time_text(m.a_us), time_text(m.b_us), to_string(half->a ? half->a->phase : half->b->phase),
+        half->a ? "A" : "B");
+  }
   return core::format("The MLPs took {} and now take {}: {}.", time_text(m.a_us), time_text(m.b_us),
                       ratio_text(m.a_us / m.b_us));
 }
@@ -73,7 +95,12 @@ std::vector<std::string> summary(const Comparison& comparison) {
   }
   if (const auto count = only(true)) out.push_back(core::format("{} of MLP only in A.", plural(count, "kind")));
   if (const auto count = only(false)) out.push_back(core::format("{} of MLP only in B.", plural(count, "kind")));
-  if (comparison.a.device != comparison.b.device) {
+  const bool a_on_gpu = on_gpu(comparison.a), b_on_gpu = on_gpu(comparison.b);
+  if (a_on_gpu && b_on_gpu && (!comparison.a.device || !comparison.b.device)) {
+    out.push_back(
+        "Whether the traces come from one kind of device is not in them: times may say as much about that as "
+        "about the change.");
+  } else if (comparison.a.device != comparison.b.device || a_on_gpu != b_on_gpu) {
     out.push_back("The traces come from different devices: times say as much about those as about the change.");
   }
   return out;

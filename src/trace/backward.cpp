@@ -12,6 +12,7 @@ Role role_of(const Node& node, std::string_view name, std::int64_t sequence, con
   if (name == "aten::sum") return Role::bias;  // gradient of one
   switch (node.op_class) {
     case OpClass::gemm:
+      if (range.first == range.last) return Role::up;  // one node does all products: which is whose is not told
       if (sequence > range.gate && sequence >= range.last) return Role::down;
       return gated && sequence <= range.gate ? Role::gate : Role::up;
     case OpClass::copy: return Role::cast;

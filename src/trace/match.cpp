@@ -39,7 +39,12 @@ class Matcher {
     }
     for (const Node& node : lane.nodes) {
       if (node.op_class != OpClass::whole) continue;
-      if (std::optional<Instance> instance = whole_op(trace_, nodes_, node, instances_)) finish(std::move(*instance));
+      std::optional<Instance> instance = whole_op(trace_, nodes_, node, instances_);
+      if (!instance) continue;
+      ForwardRange range{.pid = lane.pid, .instance = result_.instances.size()};
+      range.first = range.gate = range.last = sequence(node.event);  // its backward is one autograd node
+      finish(std::move(*instance));
+      if (range.first >= 0 && result_.instances.size() > range.instance) ranges_.push_back(range);
     }
   }
 

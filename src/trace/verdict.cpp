@@ -1,6 +1,8 @@
 #include "trace/verdict.h"
 
+#include "core/cost_model.h"
 #include "core/format.h"
+#include "core/gpu_portable.h"
 #include "trace/traffic.h"
 
 namespace fusedmlp::trace {
@@ -21,6 +23,17 @@ std::string without_kernel(const Case& known, std::optional<core::GpuType> type,
   if (row.experts) return "no fused kernel for mixtures of experts";
   if (!activation_known(row)) return core::format("no kernel for {}", row.kind);
   return {};
+}
+
+// Dispatch hands an MLP back to the framework where its own operations are predicted to be faster; empty: it does
+// not.
+std::string handed_back(const Case& known, const MlpRow& row, const MlpSpec& spec, double fused_seconds) {
+  const double library = core::gpu_library_seconds(*known.gpu, spec, *row.tokens);
+  if (core::fusing_pays(fused_seconds, library)) return {};
+  return core::format(
+      "{} has this library's portable kernel alone, predicted to take {} where a framework's own "
+      "operations are predicted to take {}",
+      known.gpu->name.empty() ? "this device" : known.gpu->name, time(fused_seconds * 1e6), time(library * 1e6));
 }
 
 std::string missing(const MlpRow& row) {
@@ -76,8 +89,11 @@ double judge(const Case& known, MlpRow& row) {
                      missing(row).empty() ? "a known dtype" : missing(row)));
   }
   const std::optional<core::Prediction> limit = core::gpu_limit(*known.gpu, *type, *known.work);
-  const std::optional<core::Prediction> fused = core::gpu_fused(*known.gpu, *type, *known.work);
   const std::string no_kernel = without_kernel(known, type, row);
+  const std::optional<MlpSpec> spec = spec_of(row);
+  const bool portable = no_kernel.empty() && spec && core::only_portable(*known.gpu);
+  const std::optional<core::Prediction> fused =
+      portable ? core::gpu_portable(*known.gpu, *spec, *row.tokens) : core::gpu_fused(*known.gpu, *type, *known.work);
   if (!limit || !fused) {
     return do_not_fuse(row, core::format("{}the rates of {} are not known; peak FLOP/s and bandwidth can be given",
                                          no_kernel.empty() ? "" : core::format("{}, and ", no_kernel),
@@ -91,11 +107,21 @@ double judge(const Case& known, MlpRow& row) {
   }
   row.predicted_us = us;
   row.prediction_basis = to_string(fused->basis);
-  if (known.cpu_only) return do_not_fuse(row, "the trace's times are a CPU's, no baseline for a GPU");
+  if (known.cpu_only)
+    return do_not_fuse(row,
+                       "the trace's times are a CPU's, no baseline for a GPU: "
+                       "analyze a trace of the model on a GPU");
   if (!known.now_us || !row.regime) {
     return do_not_fuse(
-        row, core::format("the rates of the trace's own device are not known, so there is no baseline on {}",
-                          known.gpu->name));
+        row, core::format(
+                 "the rates of the trace's own device are not known, so there is no baseline on {0}: analyze a trace "
+                 "from a known GPU, best from {0}",
+                 known.gpu->name));
+  }
+  if (portable) {
+    if (const std::string why = handed_back(known, row, *spec, fused->seconds); !why.empty()) {
+      return do_not_fuse(row, why);
+    }
   }
   const double saving = *known.now_us - us;
   if (saving < kLeastSaving * *known.now_us) {
@@ -105,9 +131,9 @@ double judge(const Case& known, MlpRow& row) {
                                     time(us), time(*known.now_us), 100 * kLeastSaving));
   }
   row.verdict = Verdict::fuse;
-  row.reason =
-      core::format("{}{} (modelled, {} form)", because(known, row, us),
-                   known.target ? core::format(" on {}", known.gpu->name) : "", core::gpu_fused_form(*known.work));
+  row.reason = core::format("{}{} (modelled, {} form)", because(known, row, us),
+                            known.target ? core::format(" on {}", known.gpu->name) : "",
+                            portable ? core::gpu_portable_form(*row.tokens) : core::gpu_fused_form(*known.work));
   return saving;
 }
 

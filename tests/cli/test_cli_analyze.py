@@ -9,7 +9,9 @@ import pty
 import re
 import select
 import subprocess
+import threading
 from pathlib import Path
+from typing import BinaryIO, Union
 
 import pytest
 
@@ -24,14 +26,16 @@ KEYS = (
 ).split()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def run(*arguments: object, stdin: Union[bytes, BinaryIO] = b"") -> subprocess.CompletedProcess[str]:
+    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    done = subprocess.run(
         [os.environ["FUSEDMLP_CLI"], *map(str, arguments)],
         capture_output=True,
-        text=True,
         timeout=60,
         check=False,
+        **given,
     )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def succeeds(*arguments: object) -> str:
@@ -93,6 +97,33 @@ def test_every_trace_in_every_format(trace: Path, tmp_path: Path) -> None:
     assert succeeds("analyze", saved) == text
 
 
+def test_pipes_are_read_once(tmp_path: Path) -> None:
+    wanted = succeeds("analyze", EAGER).splitlines()[1:]  # without the file's name
+    for content in (EAGER.read_bytes(), gzip.decompress(EAGER.read_bytes())):
+        for name in ("-", "/dev/stdin"):
+            done = run("analyze", name, stdin=content)
+            assert (done.returncode, done.stderr) == (0, ""), done.stderr
+            assert done.stdout.splitlines() == ["/dev/stdin", *wanted]
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        writer = threading.Thread(target=fifo.write_bytes, args=(content,), daemon=True)
+        writer.start()
+        assert succeeds("analyze", fifo).splitlines()[1:] == wanted
+        writer.join()
+        fifo.unlink()
+    done = run("compare", "-", COMPILED, stdin=EAGER.read_bytes())
+    assert (
+        done.stdout.replace("/dev/stdin", str(EAGER)).split() == succeeds("compare", EAGER, COMPILED).split()
+    )
+    fails(["compare", "-", "-"], "A and B", "stdin")
+    fails(["analyze", "-"], "/dev/stdin")  # nothing comes
+    saved = tmp_path / "a.json"
+    succeeds("analyze", EAGER, "--json", saved)
+    with saved.open("rb") as file:  # a file all the same
+        done = run("analyze", "-", stdin=file)
+    assert done.stdout.splitlines()[1:] == wanted
+
+
 def test_a_row_in_words() -> None:
     text = succeeds("analyze", EAGER)
     assert re.search(r"^1 +geglu 768x3072 bf16 +8192 +3 +5 +232 us", text, re.MULTILINE), text
@@ -114,6 +145,14 @@ def test_target_and_peaks() -> None:
     assert used("--target", "A100")["name"] != used()["name"]
     given = used("--peak-flops", "1e15", "--peak-bandwidth", "2e12")
     assert (given["peak_flops"], given["peak_bandwidth"]) == (1e15, 2e12)
+
+
+def test_a_target_without_kernels_of_its_own() -> None:
+    text = " ".join(succeeds("analyze", EAGER, "--target", "B200").split())
+    assert "On B200, fusing the MLP of this trace would not pay." in text
+    assert "B200 has this library's portable kernel alone" in text
+    text = " ".join(succeeds("analyze", EAGER, "--target", "A100").split())
+    assert "On A100 SXM 80GB, fusing the MLP would save about" in text and "portable form" in text
 
 
 @pytest.mark.parametrize(
@@ -149,6 +188,27 @@ def test_wrong_files(tmp_path: Path) -> None:
     fails(["analyze", EAGER, "--html", tmp_path / "absent" / "x.html"], "--html", "No such file")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--target", "A100"],
+        ["--target", "GTX"],
+        ["--peak-flops", "1e15"],
+        ["--peak-bandwidth", "1e12"],
+        ["--python-functions"],
+    ],
+)
+def test_a_saved_analysis_takes_no_options_of_traces(options: list[str], tmp_path: Path) -> None:
+    saved = tmp_path / "a.json"
+    succeeds("analyze", EAGER, "--json", saved)
+    for arguments in (["analyze", saved], ["compare", saved, EAGER], ["compare", EAGER, saved]):
+        if "GTX" in options and arguments[:2] == ["compare", EAGER]:
+            continue  # the trace's own refusal comes first
+        fails(
+            [*arguments, *options], f"{options[0]}: ", "a.json", "saved analysis", "analyze the trace again"
+        )
+
+
 def test_a_failed_run_leaves_old_files(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text("old")
@@ -178,6 +238,25 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "<script" not in html and "\x1b" not in html and "<b>&" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;" in html and "&lt;b&gt;&amp;&#39;.json" in html
     assert "<script" not in succeeds("compare", hostile, EAGER, "--html", "-")
+
+
+def test_a_trace_that_does_not_name_its_gpu(tmp_path: Path) -> None:
+    trace = json.loads(gzip.decompress(EAGER.read_bytes()))
+    del trace["deviceProperties"]
+    for content in (trace, trace["traceEvents"]):
+        path = tmp_path / "t.json"
+        path.write_text(json.dumps(content))
+        text = succeeds("analyze", path)
+        assert "15 kernels on a GPU that the trace does not name, 6 memsets" in text
+        assert "CPU" not in text
+        assert "What fusing would save cannot be told" in text
+        given = ("--peak-flops", "200e12", "--peak-bandwidth", "4.8e12")
+        row = json.loads(succeeds("analyze", path, *given, "--json", "-"))["mlps"][0]
+        assert row["predicted_us"] > row["limit_us"] > 0 and row["prediction_basis"] == "modelled"
+        text = succeeds("analyze", path, *given)
+        assert "Device: a GPU that the trace does not name: 200 TFLOP/s" in text and "no kernel" not in text
+        text = " ".join(succeeds("compare", path, EAGER).split())
+        assert "(a GPU that the trace does not name, " in text and "(CPU" not in text
 
 
 def test_terminal_width_colour_and_progress() -> None:

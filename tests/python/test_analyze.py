@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,34 @@ def test_a_saved_analysis_that_is_none(tmp_path):
     path.write_text('{"schema": "fusedmlp-analysis-1", ')
     with pytest.raises(ValueError, match="trace: "):
         fusedmlp.analyze(path)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"target": "A100"},
+        {"target": "GTX"},
+        {"peak_flops": 1e15},
+        {"peak_bandwidth": 1e12},
+        {"python_functions": True},
+    ],
+)
+def test_a_saved_analysis_keeps_its_device(eager, tmp_path, option):
+    path = eager.save_json(tmp_path / "x.json")
+    with pytest.raises(
+        ValueError, match=f"^{next(iter(option))}: .*x.json is a saved analysis.*analyze the trace again"
+    ):
+        fusedmlp.analyze(path, **option)
+    assert fusedmlp.analyze(path, python_functions=False).summary == eager.summary
+
+
+def test_a_fifo_is_read_once(eager, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(EAGER.read_bytes(),), daemon=True)
+    writer.start()
+    assert fusedmlp.analyze(fifo).summary == eager.summary
+    writer.join()
 
 
 def test_a_damaged_trace_warns(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from fusedmlp import capi
 from fusedmlp.agreement import cosines, relative_error, sample_rows, sentence_embeddings, tensors_of
 from fusedmlp.profile_bytes import Shape, Traffic, flops, traffic
 from fusedmlp.profile_ops import observe
-from fusedmlp.profile_table import verdict
+from fusedmlp.profile_table import notes, verdict
 from fusedmlp.profile_timing import measure
 
 
@@ -286,3 +287,23 @@ def test_verdict_says_when_fusing_did_not_pay():
     ]
     assert "a tie" in verdict(run_of(10, 12, 10.1))[0] and "did not pay" in verdict(run_of(10, 12, 10.1))[0]
     assert "did not pay" in verdict(run_of(10, 12, 20))[0]
+
+
+@pytest.mark.parametrize(
+    "share, mlp_spread, model_spread, said",
+    [
+        (0.34, 0.05, 0.15, "eager 34 %, fused 50 %"),
+        (0.34, 0.16, 0.05, "left out, .* scatter"),
+        (0.34, 0.05, 0.16, "left out, .* scatter"),
+        (1.65, 0.05, 0.05, "left out, .* longer than the whole"),
+    ],
+)
+def test_shares_are_told_where_timings_can_be_divided(share, mlp_spread, model_spread, said):
+    def row(variant, share, mlp_spread, model_spread):
+        timing = {"median_us": 1.0, "repeats": 5}
+        model = {**timing, "spread": model_spread, "mlp_share": share}
+        return {"variant": variant, "reason": None, "mlp": {**timing, "spread": mlp_spread}, "model": model}
+
+    run = {"rows": [row("eager", share, mlp_spread, model_spread), row("fused", 0.5, 0, 0)]}
+    (line,) = [line for line in notes(run) if line.startswith("share of the MLPs")]
+    assert re.fullmatch(f"share of the MLPs in the model's time: {said}", line)

@@ -63,10 +63,66 @@ TEST(Compare, PhaseKindAndTokensKeepRowsApart) {
   EXPECT_EQ(c.mlps[1].change, "Only in B.");
   EXPECT_EQ(report::headline(c), "No MLP of one trace is in the other.");
   b = geglu_analysis();
-  b.mlps[0].kind = "swiglu";  // the activation's kernel may not show which it is
-  EXPECT_EQ(compare(a, b).mlps.size(), 1u);
-  b.mlps[0].gated = false;
+  b.mlps[0].kind = "swiglu";
   EXPECT_EQ(compare(a, b).mlps.size(), 2u);
+}
+
+TEST(Compare, ProductsPairOnlyWhereAnActivationIsNotCertain) {
+  const auto compared = [](const char* kind_a, const char* kind_b, bool gated) {
+    Analysis a = geglu_analysis(), b = geglu_analysis();
+    a.mlps[0].kind = kind_a;
+    b.mlps[0].kind = kind_b;
+    b.mlps[0].gated = gated;
+    return compare(a, b).mlps;
+  };
+  const char* const before = "3 launches as before, 110 us became 110 us (no difference to speak of), ";
+  for (const auto& [a, b] : {std::pair("geglu", "geglu_tanh"), std::pair("quick_geglu", "swiglu")}) {
+    const std::vector<ComparedMlp> pairs = compared(a, b, true);
+    ASSERT_EQ(pairs.size(), 1u) << a;
+    EXPECT_EQ(pairs[0].change, before + std::string(a) + " became " + b + ".");
+  }
+  EXPECT_EQ(compared("geglu", "unknown", true).size(), 1u);
+  EXPECT_EQ(compared("", "geglu", true)[0].change, std::string(before) + "an unknown kind became geglu.");
+  EXPECT_EQ(compared("geglu", "unknown", false).size(), 2u);
+  for (const auto& [a, b] : {std::pair("geglu", "swiglu"), std::pair("gelu", "relu"), std::pair("glu", "swiglu")}) {
+    EXPECT_EQ(compared(a, b, true).size(), 2u) << a << " " << b;
+  }
+}
+
+TEST(Compare, ADifferenceOfBiasOrDtypeIsSaid) {
+  Analysis a = geglu_analysis(), b = geglu_analysis();
+  b.mlps[0].bias = true;
+  const char* const before = "3 launches as before, 110 us became 110 us (no difference to speak of), ";
+  EXPECT_EQ(compare(a, b).mlps[0].change, std::string(before) + "biases came.");
+  EXPECT_EQ(compare(b, a).mlps[0].change, std::string(before) + "the biases went.");
+  b.mlps[0].dtype = "fp16";
+  EXPECT_EQ(compare(a, b).mlps[0].change, std::string(before) + "bf16 became fp16, biases came.");
+  // Another dtype with the same biases is nearer.
+  b.mlps[0].dtype = "bf16";
+  b.mlps.push_back(geglu_analysis().mlps[0]);
+  b.mlps[1].dtype = "fp16";
+  const Comparison c = compare(a, b);
+  ASSERT_EQ(c.mlps.size(), 2u);
+  EXPECT_EQ(c.mlps[0].b->dtype, "fp16");
+}
+
+// Time may have moved from one phase into the other.
+TEST(Compare, NothingIsFasterWhereAPhaseIsMissing) {
+  Analysis a = geglu_analysis(), b = fused_analysis();
+  a.mlps.push_back(a.mlps[0]);
+  a.mlps[1].phase = Phase::backward;
+  EXPECT_EQ(
+      report::headline(compare(a, b)),
+      "What matched took 1.32 ms and now takes 660 us, but the backward pass of an MLP is in A alone: how the MLPs "
+      "compare as a whole cannot be told.");
+  EXPECT_NE(report::headline(compare(b, a)).find("in B alone"), std::string::npos);
+  b.mlps.push_back(b.mlps[0]);
+  b.mlps[1].phase = Phase::backward;
+  EXPECT_NE(report::headline(compare(a, b)).find("2.00x faster"), std::string::npos);
+  b.mlps[1].phase = Phase::forward;  // another MLP that one trace does not hold hides nothing of this one
+  b.mlps[1].tokens = 8;
+  a.mlps.pop_back();
+  EXPECT_NE(report::headline(compare(a, b)).find("2.00x faster"), std::string::npos);
 }
 
 TEST(Compare, ARowIsMatchedOnce) {
@@ -83,6 +139,20 @@ TEST(Compare, OtherDevicesAreSaid) {
   b.device = "NVIDIA L4";
   const std::vector<std::string> said = report::summary(compare(geglu_analysis(), b));
   EXPECT_NE(said.back().find("different devices"), std::string::npos);
+}
+
+TEST(Compare, AGpuWithoutANameIsAGpu) {
+  Analysis a = geglu_analysis(), b = fused_analysis();
+  b.device.reset();
+  std::vector<std::string> said = report::summary(compare(a, b));
+  EXPECT_NE(said[1].find("(a GPU that the trace does not name, 3 profiler steps, 60 kernels, GPU busy"),
+            std::string::npos)
+      << said[1];
+  EXPECT_NE(said.back().find("one kind of device is not in them"), std::string::npos) << said.back();
+  b.kernels = b.memcpys = b.memsets = 0;
+  said = report::summary(compare(a, b));
+  EXPECT_NE(said[1].find("(CPU, "), std::string::npos) << said[1];
+  EXPECT_NE(said.back().find("different devices"), std::string::npos) << said.back();
 }
 
 TEST(Compare, Json) {

@@ -5,6 +5,7 @@
 
 #include "fusedmlp/report.h"
 #include "report/text.h"
+#include "report/wording.h"
 #include "unit/report_fixtures.h"
 
 namespace fusedmlp {
@@ -130,10 +131,11 @@ TEST(ReportText, TheHeadlineIsHonest) {
   analysis = test::geglu_analysis();
   analysis.predicted_saving_us = 0;
   analysis.mlps[0].verdict = Verdict::do_not_fuse;
+  analysis.mlps[0].baseline_us = 100;
   EXPECT_EQ(second_line(analysis), "Fusing the MLP of this trace would not pay.");
   analysis.mlps[0].predicted_us.reset();
   analysis.mlps[0].hypothetical_us = 50;
-  EXPECT_EQ(second_line(analysis), "Do not fuse: there is no kernel for NVIDIA H200.");
+  EXPECT_EQ(second_line(analysis), "Do not fuse: there is no kernel for this MLP on NVIDIA H200.");
   EXPECT_NE(to_text(analysis).find("about 50.0 us instead of"), std::string::npos);
   analysis.mlps[0].hypothetical_us.reset();
   EXPECT_EQ(second_line(analysis), "What fusing would save cannot be told from this trace.");
@@ -141,6 +143,55 @@ TEST(ReportText, TheHeadlineIsHonest) {
   analysis.mlps[0].verdict = Verdict::do_not_fuse;
   analysis.predicted_saving_us = 0;
   EXPECT_EQ(second_line(analysis), "The MLP of this trace is fused already.");
+}
+
+// A prediction that nothing stands beside, as for a GPU from a CPU's trace, is no advice to leave it.
+TEST(ReportText, WhatHasNoBaselineCannotBeTold) {
+  Analysis analysis = test::geglu_analysis();
+  analysis.predicted_saving_us = 0;
+  analysis.used = {"H100 SXM", 989e12, 3.35e12, "table", true};
+  analysis.mlps[0].verdict = Verdict::do_not_fuse;
+  analysis.mlps[0].baseline_us.reset();
+  analysis.mlps[0].reason = "no baseline: do this";
+  const std::string text = to_text(analysis);
+  EXPECT_EQ(second_line(analysis), "What fusing would save on H100 SXM cannot be told from this trace.");
+  EXPECT_NE(text.find(" 80.0 us ?\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("Cannot be told, #1: No baseline: do this."), std::string::npos) << text;
+  EXPECT_EQ(text.find("eave"), std::string::npos) << text;
+  EXPECT_NE(to_text(analysis, {120, false}).find(" cannot be told\n"), std::string::npos);
+  const std::string page = to_html(analysis);
+  EXPECT_NE(page.find("? Cannot be told"), std::string::npos);
+  EXPECT_NE(page.find("<div class=\"value\">not known"), std::string::npos);
+  analysis.mlps.push_back(analysis.mlps[0]);
+  analysis.mlps[1].baseline_us = 81;
+  EXPECT_EQ(report::headline(analysis),
+            "On H100 SXM, fusing 1 kind of MLP would not pay; of the others it cannot be told.");
+}
+
+TEST(ReportText, WhatIsFusedAlreadySaysNothingOfTheRest) {
+  Analysis analysis = test::bare_analysis();
+  analysis.mlps.push_back(test::fused_analysis().mlps[0]);
+  analysis.mlps[1].verdict = Verdict::do_not_fuse;
+  analysis.mlps[1].predicted_us.reset();
+  analysis.mlps[1].kernels[0].name = "void fusedmlp::sm90::prefill<bf16>(int)";
+  EXPECT_EQ(second_line(analysis), "What fusing would save cannot be told from this trace.");
+  EXPECT_NE(to_html(analysis).find("<div class=\"value\">not known"), std::string::npos);
+}
+
+TEST(ReportText, AGpuWithoutANameIsAGpu) {
+  Analysis analysis = test::geglu_analysis();
+  analysis.device.reset();
+  analysis.used.name = "";
+  const std::string text = to_text(analysis);
+  EXPECT_NE(text.find("\n60 kernels on a GPU that the trace does not name, 1 copy, 2 memsets, over 3"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("The GPU was busy for 2.40 ms"), std::string::npos) << text;
+  EXPECT_EQ(text.find("CPU"), std::string::npos) << text;
+  EXPECT_NE(text.find("Device: a GPU that the trace does not name: 989 TFLOP/s"), std::string::npos) << text;
+  const std::string page = to_html(analysis);
+  EXPECT_NE(page.find("GPU busy"), std::string::npos);
+  EXPECT_NE(page.find("Kernels and copies by name"), std::string::npos);
 }
 
 TEST(ReportText, AnEmptyTrace) {

@@ -160,6 +160,40 @@ TEST(MatchBackward, BySequenceNumbers) {
   EXPECT_EQ(count, 2u);
 }
 
+// The operator's autograd function does the whole backward in one node: hidden again, then the gradients.
+TEST(MatchBackward, OfThisLibrarysOperator) {
+  const TraceBuilder::Shapes weights = {{2, 16, 64}, {}, {256, 64}, {64, 256}, {}, {}, {}};
+  const std::string types = R"(["float", "", "float", "float", "", "", "", "Scalar", "Scalar", "Scalar", "Scalar"])";
+  const std::string concrete = R"(["", "", "", "", "", "", "", "3", "0", "1.", "7."])";
+  TraceBuilder b;
+  b.on("400", "400");
+  for (const std::int64_t number : {10, 11}) {
+    b.sequence(number).op("fusedmlp::mlp", weights, types, {"fusedmlp::sm80::gemm"}, concrete);
+  }
+  for (const std::int64_t number : {11, 10}) {
+    node(b, number, "_MlpBackward",
+         {{"aten::mm", {{32, 64}, {64, 256}}},
+          {"aten::gelu", {{32, 256}}},
+          {"aten::mm", {{64, 32}, {32, 256}}},
+          {"aten::mm", {{32, 64}, {64, 256}}},
+          {"aten::gelu_backward", {{32, 256}, {32, 256}}},
+          {"aten::mm", {{256, 32}, {32, 64}}},
+          {"aten::mm", {{32, 256}, {256, 64}}}});
+  }
+  const Matches found = b.match();
+  ASSERT_EQ(found.instances.size(), 4u);
+  std::size_t count = 0;
+  for (const Instance& i : found.instances) {
+    EXPECT_EQ(i.kind, "gelu");
+    EXPECT_EQ(i.tokens, 32);
+    EXPECT_EQ(i.d_hidden, 256);
+    if (i.phase == Phase::forward) continue;
+    ++count;
+    EXPECT_EQ(i.parts.size(), 7u);
+  }
+  EXPECT_EQ(count, 2u);
+}
+
 TEST(MatchBackward, OfACompiledGraphIsSaidToBeLeftOut) {
   TraceBuilder b;
   forward(b, 10);
