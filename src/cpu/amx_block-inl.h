@@ -127,11 +127,12 @@ struct DownRow {
   }
 };
 
-// What is drawn into L2 during a slice: `bytes` at each step, whole lines.
+// What is drawn into L2 during a slice: `bytes` at each step, whole lines; and what L1 is for.
 struct Ahead {
   const std::byte* at;
   std::int64_t bytes;
-  bool near;  // rather the slice's own weights into L1, some steps before their use
+  bool near;  // one row tile: rather the slice's own weights into L1, some steps before their use
+  bool once;  // one pair of rows: it reads the weights, and the rows are read again with the next
 };
 
 // Where a tile of a block's products lies.
@@ -152,9 +153,9 @@ HWY_INLINE void Close(float*& open) {
 // c[kRowTiles * 16, 32] = a slice, over all its steps in the direction asked for, with `work` between. Two row tiles'
 // products stay in tile registers: the next block stores each just before it takes the register, which costs half of
 // what four stores at the end do. `open` says where they belong, before and after.
-template <class Tiles, int kRowTiles, class Work>
-HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c, float*& open,
-                        Work work) {
+template <class Tiles, int kRowTiles, bool kOnce, class Work>
+HWY_INLINE void Steps(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c, float*& open,
+                      Work work) {
   constexpr std::int64_t kRowStride = 2 * kTileK;         // bytes
   constexpr std::int64_t kPanelStride = 4 * kPanelWidth;  // bytes: a pair of k of 32 columns
   constexpr std::int64_t kSecond = kPanelStride / 2;      // the panel's second 16 columns
@@ -162,10 +163,24 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
   const std::int64_t last = slice.steps - 1;
   if constexpr (kRowTiles == 1) Close<Tiles>(open);
   float* const before = open;
-  if (ahead.near) ahead.bytes = 0;
+  const bool near = kRowTiles == 1 && ahead.near;
+  if (near) ahead.bytes = 0;
   const std::int64_t first_part = ahead.bytes / kLineBytes / 2 * kLineBytes;
   const auto draw_in = [](const std::byte* at, std::int64_t bytes) {
     for (std::int64_t i = 0; i < bytes; i += kLineBytes) Tiles::prefetch(at + i);
+  };
+  const std::int64_t apart = backward ? 0 : last;  // the step whose weights may lie elsewhere
+  const std::int64_t rows_step = (backward ? -kRowTiles : kRowTiles) * kTileBytes;
+  const std::int64_t weights_step = backward ? -kStepBytes : kStepBytes;
+  const std::byte* rows = backward ? a + last * kRowTiles * kTileBytes : a;
+  const std::byte* weights = backward ? slice.weights + last * kStepBytes : slice.weights;
+  const auto load =
+      []<int kTile>(const std::byte* from, std::int64_t stride) HWY_ATTR __attribute__((always_inline)) {
+    if constexpr ((kTile >= 6) == kOnce) {
+      Tiles::template load_once<kTile>(from, stride);
+    } else {
+      Tiles::template load<kTile>(from, stride);
+    }
   };
   // Each product shares an operand with the one before, and each load and product is followed by a pause.
   const auto step = [&]<bool kFirst>(std::int64_t s) HWY_ATTR __attribute__((always_inline)) {
@@ -177,21 +192,19 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
       Tiles::template multiply<kC, kA, kB>();
       Tiles::pause();
     };
-    const std::int64_t k = backward ? last - s : s;
-    const std::byte* b = k == last ? slice.last : slice.weights + k * kStepBytes;
-    const std::byte* rows = a + k * kRowTiles * kTileBytes;
-    if (ahead.near) {
+    const std::byte* b = s == apart ? slice.last : weights;
+    if (near) {
       const std::byte* soon = b + kNearSteps * kStepBytes;
       for (std::int64_t i = 0; i < kStepBytes; i += kLineBytes) Tiles::prefetch_near(soon + i);
     }
-    Tiles::template load_once<4>(rows, kRowStride);
-    Tiles::template load<6>(b, kPanelStride);
+    load.template operator()<4>(rows, kRowStride);
+    load.template operator()<6>(b, kPanelStride);
     Tiles::pause();
     if constexpr (kRowTiles == 2) {
-      Tiles::template load_once<5>(rows + kTileBytes, kRowStride);
+      load.template operator()<5>(rows + kTileBytes, kRowStride);
       Tiles::pause();
     }
-    Tiles::template load<7>(b + kSecond, kPanelStride);
+    load.template operator()<7>(b + kSecond, kPanelStride);
     Tiles::pause();
     multiply.template operator()<0, 4, 6>();
     draw_in(ahead.at, first_part);
@@ -201,6 +214,8 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
     }
     draw_in(ahead.at + first_part, ahead.bytes - first_part);
     multiply.template operator()<1, 4, 7>();
+    rows += rows_step;
+    weights += weights_step;
     ahead.at += ahead.bytes;
     // The pending block is stored by now, but its first lines only just.
     if (!kFirst || last == 0) work.step();
@@ -215,6 +230,15 @@ HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward
   }
 }
 
+template <class Tiles, int kRowTiles, class Work>
+HWY_INLINE void Product(const std::byte* a, const AmxSlice& slice, bool backward, Ahead ahead, float* c, float*& open,
+                        Work work) {
+  if constexpr (kRowTiles == 2) {
+    if (ahead.once) return Steps<Tiles, kRowTiles, true>(a, slice, backward, ahead, c, open, work);
+  }
+  Steps<Tiles, kRowTiles, false>(a, slice, backward, ahead, c, open, work);
+}
+
 // A slice times every pair of rows of the pass. place(pair) says where the products go, as pending work; without rows
 // they are final as they are, in `sums`. All products share one buffer: a block's are stored at the beginning of the
 // next and used up during it.
@@ -222,7 +246,7 @@ template <class Tiles, class Row, class Place>
 HWY_INLINE void SliceOverRows(AmxPass& pass, std::int64_t k, const AmxSlice& slice, const Place& place) {
   const std::int64_t pairs = pass.rows.pairs();
   Ahead ahead{slice.ahead, ceil_div(slice.ahead_bytes / kLineBytes, pairs * slice.steps) * kLineBytes,
-              pass.rows.rows <= kTileHeight};
+              pass.rows.rows <= kTileHeight, pairs == 1};
   const Row row;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     AmxPending next = place(pair);
