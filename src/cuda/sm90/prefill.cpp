@@ -75,7 +75,7 @@ Status multiply_up(const GemmCall& call, DType dtype, bool gated, cudaStream_t s
 
 Status multiply_down(const GemmCall& call, int split, DType dtype, cudaStream_t stream) {
   if (split < 0) return dtype == DType::bf16 ? gemm_bf16(call, stream) : gemm_f16(call, stream);
-  return dtype == DType::bf16 ? split_bf16(call, kSplits[split], stream) : split_f16(call, kSplits[split], stream);
+  return dtype == DType::bf16 ? split_bf16(call, split, stream) : split_f16(call, split, stream);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
