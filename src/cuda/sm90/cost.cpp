@@ -20,7 +20,7 @@ struct Rates {
 constexpr Rates kRates[kTileCount] = {{0.792, 79.9}, {0.746, 45.1}, {0.608, 40.4}, {0.813, 56.0}, {0.794, 75.3},
                                       {0.785, 36.3}, {0.811, 47.5}, {0.748, 34.1}, {0.749, 45.5}, {0.791, 56.4},
                                       {0.623, 49.9}, {0.749, 42.8}, {0.759, 68.8}};
-constexpr double kSplitShare[kSplitCount] = {0.896, 0.970, 0.724, 0.724};
+constexpr double kSplitShare[kSplitCount] = {0.896, 0.970, 0.724};
 constexpr double kLeastBlock = 47.26;  // a k block of a tile, however small
 constexpr double kLeastBlockSharing = 257.6;
 constexpr double kTileClocks = 43;  // a tile's first and last steps

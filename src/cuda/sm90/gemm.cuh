@@ -2,9 +2,10 @@
 // Gated: out = f(a b^T + bias) * (a b_up^T + bias_up), the tiles of both weights side by side in shared memory and
 // their products side by side in the accumulators of one thread.
 //
-// A persistent CTA of three or four warpgroups. Two warps of the last one feed a ring of shared-memory stages through the
-// copy engine, one with weights and one with rows of a; the others multiply. Either two share a tile, each with half of its rows; or (ping-pong) they take turns
-// with whole tiles, so that the epilogue of one runs beside the products of another.
+// A persistent CTA of three or four warpgroups. Two warps of the last one feed a ring of shared-memory stages through
+// the copy engine, one with weights and one with rows of a; the others multiply. Either two share a tile, each with
+// half of its rows; or (ping-pong) they take turns with whole tiles, so that the epilogue of one runs beside the
+// products of another.
 #pragma once
 
 #include <algorithm>
@@ -206,7 +207,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
 
   if (warp == 0 && ptx::elect_one()) {
     for (int i = 0; i < kStages; ++i) {
-      ptx::mbarrier_init(full + 8 * i, 2);                           // both operands' loads
+      ptx::mbarrier_init(full + 8 * i, 2);                            // both operands' loads
       ptx::mbarrier_init(empty + 8 * i, 4 * (Tile::kTurns ? 1 : 2));  // the warps that read it
     }
     ptx::mbarrier_init_fence();

@@ -27,17 +27,13 @@ struct SplitTile {
   static constexpr int kM = kSplitRows, kN = kShape.columns, kSlices = kShape.slices, kStages = split_stages(kShape);
   static constexpr int kConsumers = 2 * kM, kThreads = kConsumers + 32;
   static constexpr int kUnits = kN / 8;               // of four sums a thread, 16 x 8 of a warp
-  static constexpr int kMost = most_units(kShape);    // that a CTA finishes
+  static constexpr int kOwnUnits = kUnits / kSlices;  // that a CTA finishes
   static constexpr int kUnitBytes = kConsumers * 16;
   static constexpr int kBytesA = kM * kBlockK * 2, kStage = kBytesA + kN * kBlockK * 2;
   static constexpr int kOffsetSums = kStages * kStage;  // all slices' sums of the units that this CTA finishes
-  static constexpr int kOffsetBarriers = kOffsetSums + kSlices * kMost * kUnitBytes;  // full, empty
+  static constexpr int kOffsetBarriers = kOffsetSums + kUnits * kUnitBytes;  // full, empty
   static constexpr int kShared = kOffsetBarriers + 8 * 2 * kStages;
-  static_assert(kShared <= kSharedLimit);
-
-  // The first unit of a tile that the CTA of this rank finishes.
-  __host__ __device__ static constexpr int first_unit(int rank) { return kUnits * rank / kSlices; }
-  __host__ __device__ static constexpr int finishes(int unit) { return ((unit + 1) * kSlices - 1) / kUnits; }  // rank
+  static_assert(kUnits % kSlices == 0 && kShared <= kSharedLimit);
 };
 
 struct SplitParams {
@@ -121,28 +117,27 @@ __device__ __forceinline__ void multiply(int blocks, std::uint32_t shared, std::
   ptx::wgmma_wait<0>();
 }
 
-// The first of the two columns of a unit that a thread finishes.
+// The first of a thread's two columns of a unit that this CTA finishes.
 template <class Tile>
-__device__ __forceinline__ int unit_column(const SplitSlice& slice, int unit) {
-  return slice.column + (Tile::first_unit(slice.rank) + unit) * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+__device__ __forceinline__ int own_column(const SplitSlice& slice, int unit) {
+  return slice.column + (slice.rank * Tile::kOwnUnits + unit) * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
 }
 
 // The outputs of the units that this CTA finishes, slices added in their order.
 template <class T, class Tile>
 __device__ __forceinline__ void finish(const SplitParams& p, const SplitSlice& slice, std::uint32_t sums,
-                                       const float2 (&bias)[Tile::kMost]) {
+                                       const float2 (&bias)[Tile::kOwnUnits]) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const int row = thread / 32 * 16 + lane / 4;
-  const int units = Tile::first_unit(slice.rank + 1) - Tile::first_unit(slice.rank);
   T* out = static_cast<T*>(p.out) + (slice.row + row) * p.out_stride;
 #pragma unroll
-  for (int i = 0; i < Tile::kMost; ++i) {
-    const int column = unit_column<Tile>(slice, i);
-    if (i >= units || column >= p.columns) return;  // a multiple of 8
+  for (int i = 0; i < Tile::kOwnUnits; ++i) {
+    const int column = own_column<Tile>(slice, i);
+    if (column >= p.columns) return;  // a multiple of 8
     float4 sum = ptx::load_shared_quad(sums + i * Tile::kUnitBytes);
 #pragma unroll
     for (int other = 1; other < Tile::kSlices; ++other) {
-      add(sum, ptx::load_shared_quad(sums + (other * Tile::kMost + i) * Tile::kUnitBytes));
+      add(sum, ptx::load_shared_quad(sums + (other * Tile::kOwnUnits + i) * Tile::kUnitBytes));
     }
     const auto store = [&](T* to, float x, float y) {
       *reinterpret_cast<std::uint32_t*>(to + column) = pack<T>(x + bias[i].x, y + bias[i].y);
@@ -175,14 +170,14 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) split_gemm(const __grid_con
   ptx::grid_dependency_launch();
 
   float d[Tile::kN / 2];
-  float2 bias[Tile::kMost] = {};
+  float2 bias[Tile::kOwnUnits] = {};
   if (feeds) {
     if (ptx::elect_one()) feed<Tile>(p, slice, shared, full, empty);
     __syncwarp();
   } else {
 #pragma unroll
-    for (int i = 0; i < Tile::kMost; ++i) {  // asked for before they are needed
-      const int column = unit_column<Tile>(slice, i);
+    for (int i = 0; i < Tile::kOwnUnits; ++i) {  // asked for before they are needed
+      const int column = own_column<Tile>(slice, i);
       if (column < p.columns) bias[i] = {bias_at<T>(p.bias, column), bias_at<T>(p.bias, column + 1)};
     }
     multiply<T, Tile>(slice.count, shared, full, empty, d);
@@ -192,9 +187,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) split_gemm(const __grid_con
   if (!feeds) {
 #pragma unroll
     for (int i = 0; i < Tile::kUnits; ++i) {
-      const int to = Tile::finishes(i);
-      ptx::store_cluster(sums + (slice.rank * Tile::kMost + i - Tile::first_unit(to)) * Tile::kUnitBytes,
-                         static_cast<std::uint32_t>(to), {d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]});
+      constexpr int kOwn = Tile::kOwnUnits;
+      ptx::store_cluster(sums + (slice.rank * kOwn + i % kOwn) * Tile::kUnitBytes,
+                         static_cast<std::uint32_t>(i / kOwn), {d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]});
     }
   }
   ptx::cluster_arrive();

@@ -41,7 +41,7 @@ inline constexpr TileShape kTiles[] = {
     {128, 128, false, 5, 3, true},  // few k blocks: two epilogues run beside the products of a third warpgroup
     {128, 128, false, 6, 2, true},
     {256, 128, false, 4, 2, false},  // least traffic from L2: many k blocks and hardly an epilogue
-    {64, 96, false, 10, 2, true},   // few tokens, narrow
+    {64, 96, false, 10, 2, true},    // few tokens, narrow
     {64, 128, false, 8, 2, true},
     {64, 192, false, 6, 2, true},
 };
