@@ -14,16 +14,12 @@ namespace fusedmlp::cuda {
 namespace sm90 {
 namespace {
 
-constexpr double kOverlapSeconds = 2.91e-6;  // of the second product's start with the first one's end (H200)
+constexpr double kOverlapSeconds = 2.83e-6;  // of the second product's start with the first one's end (H200)
 // What is lost where the first product's tiles fill all SMs once: the second one finds none to start on. Over
 // several rounds they fall free one after another. Seen at inputs of up to 256 columns
 // (tests/data/gpu/narrow_mlps.json).
 constexpr double kOverlapLost = 2.6e-6;
 constexpr std::int64_t kNarrow = 256;
-// Up to so many tokens, of which sm90_pairs.txt has none, it takes longer: GELU+bias 128x512 and 1024x4096
-// (benchmarks/results/gpu_seams_h200.json).
-constexpr std::int64_t kFewTokens = 128;
-constexpr double kFewTokensSeconds = 0.5e-6;
 
 double overlap(const MlpSpec& spec, std::int64_t rows, const DeviceInfo& device) {
   if (spec.d_in > kNarrow) return kOverlapSeconds;
@@ -114,8 +110,7 @@ core::Prediction predict(const core::Query& query) {
 double predicted_seconds(const MlpSpec& spec, std::int64_t rows, const Choice& hidden, const Choice& out,
                          const DeviceInfo& device) {
   return predicted_seconds(hidden_product(spec, rows), hidden, device) +
-         predicted_seconds(out_product(spec, rows), out, device) - overlap(spec, rows, device) +
-         (rows <= kFewTokens ? kFewTokensSeconds : 0);
+         predicted_seconds(out_product(spec, rows), out, device) - overlap(spec, rows, device);
 }
 
 }  // namespace sm90

@@ -44,6 +44,8 @@ inline constexpr TileShape kTiles[] = {
     {64, 96, false, 10, 2, true},    // few tokens, narrow
     {64, 128, false, 8, 2, true},
     {64, 192, false, 6, 2, true},
+    {64, 96, true, 10, 2, true},   // few tokens and hidden units
+    {128, 64, true, 8, 2, false},  // some more tokens
 };
 inline constexpr int kTileCount = static_cast<int>(std::size(kTiles));
 
