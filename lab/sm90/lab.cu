@@ -36,8 +36,8 @@ const char* lab_name(int i) {
     return names[i];
   }
   const sm90::TileShape& t = sm90::kTiles[i];
-  std::snprintf(names[i], sizeof names[i], "%dx%d stages %d/%d, %d %s", t.m, t.weights, t.stages_a, t.stages_b,
-                t.consumers, t.turns ? "by turns" : "sharing");
+  std::snprintf(names[i], sizeof names[i], "%dx%d, %d stages, %d %s", t.m, t.weights, t.stages, t.consumers,
+                t.turns ? "by turns" : "sharing");
   return names[i];
 }
 
@@ -62,7 +62,7 @@ int lab_gemm(int tile, const Call* c) {
   call.overlaps_predecessor = c->overlaps_predecessor != 0;
   call.second = c->second != 0;
   if (lab_split(tile)) {
-    const sm90::Split& split = sm90::kSplits[tile - sm90::kTileCount];
+    const int split = tile - sm90::kTileCount;
     const Status status =
         c->half ? sm90::split_f16(call, split, c->stream) : sm90::split_bf16(call, split, c->stream);
     if (!status) std::fprintf(stderr, "%s\n", status.message().c_str());

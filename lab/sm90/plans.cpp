@@ -55,7 +55,7 @@ void sweep(const std::string& text, std::int64_t tokens, const std::function<boo
     call.sms = sms;
     call.overlaps_predecessor = choice.overlaps;
     call.second = true;
-    return choice.split < 0 ? gemm_bf16(call, stream) : split_bf16(call, kSplits[choice.split], stream);
+    return choice.split < 0 ? gemm_bf16(call, stream) : split_bf16(call, choice.split, stream);
   };
   const auto time = [&](const auto& queue) { return over() ? 1e9 : bench.microseconds(queue, tokens, kPause); };
   std::vector<double> up_times, down_times;  // alone

@@ -57,8 +57,8 @@ TEST(Prefill, WorkspaceIsTheHiddenOfATurn) {
   EXPECT_EQ(entry().workspace_bytes({test::spec_of("geglu:768x4096,bf16"), 1 << 20, device, 1, false}), 512u << 20);
 }
 
-// Every tile on every product that was measured: how far predictions are off, and what the chosen tile costs. Tiles
-// whose last columns were partial have got faster since: not counted.
+// Every tile on every product that was measured: how far predictions are off, and what the chosen tile costs. What has
+// got faster since is not counted: splits, and tiles whose last columns were partial.
 TEST(Prefill, ChoosesTilesAsMeasured) {
   std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/sm90_products.json");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -83,7 +83,7 @@ TEST(Prefill, ChoosesTilesAsMeasured) {
     const double off = std::log(choice.seconds * 1e6 / taken);
     if (p.m >= 256) squares += off * off, ++counted;
   }
-  ASSERT_GT(losses.size(), 150u);
+  ASSERT_GT(losses.size(), 120u);
   std::sort(losses.begin(), losses.end());
   EXPECT_LT(std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size()), 0.02);
   EXPECT_LT(losses[losses.size() * 9 / 10], 0.04);
@@ -91,12 +91,13 @@ TEST(Prefill, ChoosesTilesAsMeasured) {
 }
 
 // Pairs of products timed on an H200 as lab/sm90/plans.cpp does it, most with those of an MLP interleaved and shorter
-// pauses. Between multiples of 256 tokens tiles fit less well, and choosing is harder.
+// pauses. Between multiples of 256 tokens tiles fit less well, and choosing is harder, as it is below 256, where
+// cuda.cluster takes most MLPs.
 TEST(PrefillPairs, AreChosenAsMeasured) {
   const DeviceInfo device = test::h200();
   std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/sm90_pairs.txt");
   ASSERT_TRUE(file) << "tests/data/gpu/sm90_pairs.txt";
-  test::MeasuredPlans all, multiples;
+  test::MeasuredPlans few, more, multiples;
   std::string text, word, order;
   std::int64_t tokens = 0;
   while (file >> text >> tokens) {
@@ -108,11 +109,12 @@ TEST(PrefillPairs, AreChosenAsMeasured) {
     (index < kTileCount ? down.tile : down.split) = index < kTileCount ? index : index - kTileCount;
     down.overlaps = order == "overlaps";
     const double predicted = predicted_seconds(test::spec_of(text), tokens, up, down, device);
-    all.add(text, tokens, us * 1e-6, predicted);
+    (tokens < 256 ? few : more).add(text, tokens, us * 1e-6, predicted);
     if (tokens % 256 == 0) multiples.add(text, tokens, us * 1e-6, predicted);
   }
-  all.expect(181, 0.06, 0.01, 0.08);
-  multiples.expect(84, 0.05, 0.01, 0.08);
+  few.expect(30, 0.10, 0.02, 0.08);
+  more.expect(187, 0.06, 0.01, 0.08);
+  multiples.expect(89, 0.05, 0.01, 0.08);
 }
 
 // A first product has no split, whatever its activation.
@@ -195,7 +197,7 @@ TEST(Prefill, EveryTileAndSplitIsExact) {
                                    : (spec.gated ? gemm_f16_gated(up, stream) : gemm_f16(up, stream));
               if (!status) return status;
               if (!splits) return bf16 ? gemm_bf16(down, stream) : gemm_f16(down, stream);
-              const Split& split = kSplits[index - kTileCount];
+              const int split = index - kTileCount;
               return bf16 ? split_bf16(down, split, stream) : split_f16(down, split, stream);
             });
       }

@@ -10,32 +10,32 @@ namespace fusedmlp::cuda::sm90 {
 namespace {
 
 // Clocks of one SM at its nominal rate, which it does not keep while it multiplies: that is in the shares. Fitted on
-// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt, 181 MLPs: what is chosen is off by 3 % and loses 0.5 %
-// in the mean) and to every tile and split on 271 products by themselves (sm90_products.json, before gelu got
-// cheaper: off by 10 %, losing 1.0 %).
+// an H200 to pairs of products (tests/data/gpu/sm90_pairs.txt, 217 MLPs: what is chosen is off by 3 % and loses 0.5 %
+// in the mean) and to every tile on 271 products by themselves (sm90_products.json, before gelu got cheaper: off by
+// 10 %, losing 1.0 %).
 struct Rates {
   double share;       // of the tensor cores' rate while a tile's products run
   double activation;  // clocks of an element of a thread in the epilogue
 };
-constexpr Rates kRates[kTileCount] = {{0.792, 79.9}, {0.746, 45.1}, {0.608, 40.4}, {0.813, 56.0}, {0.794, 75.3},
-                                      {0.785, 36.3}, {0.811, 47.5}, {0.748, 34.1}, {0.749, 45.5}, {0.791, 56.4},
-                                      {0.623, 49.9}, {0.749, 42.8}, {0.759, 68.8}};
-constexpr double kSplitShare[kSplitCount] = {0.896, 0.970, 0.724};
-constexpr double kLeastBlock = 47.26;  // a k block of a tile, however small
-constexpr double kLeastBlockSharing = 257.6;
-constexpr double kTileClocks = 43;  // a tile's first and last steps
-constexpr double kTileClocksSharing = 1734;
-constexpr double kExchangeClocks = 2143;  // of sums within a cluster, and a byte of a tile's sums
-constexpr double kExchangeClocksPerByte = 1 / 7.10;
-constexpr double kLoadBytesPerClock = 160.0;  // from L2 into one SM
-constexpr double kAllLoadsPerClock = 6854;    // and into all of them
-constexpr double kAllLoadsOfSplits = 6648;
-constexpr double kAllLoadsInOrder = 9012;  // where CTAs lie in the launch's order
-constexpr double kWaitSeconds = 1.08e-6;   // until such a launch begins
+constexpr Rates kRates[kTileCount] = {{0.791, 78.9}, {0.749, 43.2}, {0.700, 52.8}, {0.814, 56.9},  {0.788, 71.5},
+                                      {0.834, 64.2}, {0.825, 49.5}, {0.760, 36.1}, {0.761, 48.8},  {0.806, 54.6},
+                                      {0.757, 46.5}, {0.816, 41.4}, {0.788, 71.2}, {0.653, 100.4}, {0.833, 21.3}};
+constexpr double kSplitShare[kSplitCount] = {0.778, 0.557, 0.945};
+constexpr double kLeastBlock = 106.7;  // a k block of a tile, however small
+constexpr double kLeastBlockSharing = 336.5;
+constexpr double kTileClocks = 162;  // a tile's first and last steps
+constexpr double kTileClocksSharing = 1414;
+constexpr double kExchangeClocks = 167;  // of sums within a cluster, and a byte of a tile's sums
+constexpr double kExchangeClocksPerByte = 1 / 11.60;
+constexpr double kLoadBytesPerClock = 159.7;  // from L2 into one SM
+constexpr double kAllLoadsPerClock = 6929;    // and into all of them
+constexpr double kAllLoadsOfSplits = 5810;
+constexpr double kAllLoadsInOrder = 8830;  // where CTAs lie in the launch's order
+constexpr double kWaitSeconds = 1.33e-6;   // until such a launch begins
 // The shorter one of products and loads is beside the other up to a share of it, and of the rest not all.
-constexpr double kBeside = 0.85, kNotBeside = 0.188;
+constexpr double kBeside = 0.85, kNotBeside = 0.285;
 // Of the share of SMs at work, which bounds how much they read from memory.
-constexpr double kBandwidthExponent = 0.010;
+constexpr double kBandwidthExponent = 0.282;
 // Share of the SMs that clusters of 2 or of 4 CTAs, one a SM, can fill at once (H200: 66 and 30 clusters).
 constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 // Bytes read that one written costs, seen where both products wait for memory: MLPs of up to 256 columns at 12288 to
@@ -43,7 +43,7 @@ constexpr double kClusterShare[] = {0, 0, 1, 0, 0.91};
 constexpr double kWriteCost = 1.95;
 // A launch takes longer than the longer one of arithmetic and memory by what of the shorter one is not beside it: the
 // root of this degree of the sum of the powers.
-constexpr double kApart = 3.55;
+constexpr double kApart = 3.74;
 // A row of a tile beyond the last token, multiplied though not fetched, as a share of the time that memory takes.
 constexpr double kEmptyRow = 0.0015;
 
@@ -107,12 +107,12 @@ double split_seconds(const Product& p, int index, const DeviceInfo& device) {
 
 std::string describe(const TileShape& tile) {
   return core::format("tiles of {} x {}, {} warpgroups {}, {} stages", tile.m, tile.columns(), tile.consumers,
-                      tile.turns ? "by turns" : "sharing a tile", tile.stages_b);
+                      tile.turns ? "by turns" : "sharing a tile", tile.stages);
 }
 
 std::string describe(const Split& split) {
   return core::format("tiles of {} x {}, {} slices of k, {} stages", kSplitRows, split.columns, split.slices,
-                      split_stages(split.columns));
+                      split_stages(split));
 }
 
 double predicted_seconds(const Product& p, const Choice& choice, const DeviceInfo& device) {

@@ -2,10 +2,10 @@
 // Gated: out = f(a b^T + bias) * (a b_up^T + bias_up), the tiles of both weights side by side in shared memory and
 // their products side by side in the accumulators of one thread.
 //
-// A persistent CTA of three or four warpgroups. Warps of the last one feed rings of shared-memory stages through the
-// copy engine; the others multiply. Either two share a tile, each with half of its rows and a ring of its own for
-// them; or (ping-pong) they take turns with whole tiles, so that the epilogue of one runs beside the products of
-// another.
+// A persistent CTA of three or four warpgroups. Two warps of the last one feed a ring of shared-memory stages through
+// the copy engine, one with weights and one with rows of a; the others multiply. Either two share a tile, each with
+// half of its rows; or (ping-pong) they take turns with whole tiles, so that the epilogue of one runs beside the
+// products of another.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +39,7 @@ constexpr int group_of(int m, int row_tiles) {
 template <int kIndex>
 struct Tile {
   static constexpr TileShape kShape = kTiles[kIndex];
-  static constexpr int kM = kShape.m, kN = kShape.weights, kStagesA = kShape.stages_a, kStagesB = kShape.stages_b;
+  static constexpr int kM = kShape.m, kN = kShape.weights, kStages = kShape.stages;
   static constexpr bool kGated = kShape.gated, kTurns = kShape.turns;
   static constexpr int kConsumers = kShape.consumers;
   static constexpr int kThreads = 128 * (kConsumers + 1);
@@ -51,23 +51,22 @@ struct Tile {
   static constexpr int kOut = kShape.columns();
   // Columns of one store: as the copy engine swizzles them, or an odd number of 16 bytes, which needs no swizzle.
   static constexpr int kBox = kOut % 64 == 0 ? 64 : kOut % 32 == 0 ? 32 : kOut % 56 == 0 ? 56 : 24;
-  static constexpr int kRingsA = kTurns ? 1 : 2;
   static constexpr int kStores = 2;  // of 64 rows and kBox columns that a warpgroup has under way
 
-  static constexpr int kBytesA = kRows * kBlockK * 2;
+  static constexpr int kBytesA = kM * kBlockK * 2;
   static constexpr int kBytesB = kN * kBlockK * 2;
   static constexpr int kBytesStaged = 64 * kBox * 2;
-  static constexpr int kOffsetB = kRingsA * kStagesA * kBytesA;
-  static constexpr int kOffsetStaged = kOffsetB + kStagesB * kBytesB;
+  static constexpr int kOffsetB = kStages * kBytesA;
+  static constexpr int kOffsetStaged = kOffsetB + kStages * kBytesB;
   static constexpr int kOffsetBias = kOffsetStaged + kConsumers * kStores * kBytesStaged;
   static constexpr int kOffsetBarriers = kOffsetBias + kConsumers * kN * 4;
-  static constexpr int kShared = kOffsetBarriers + 2 * 8 * (kRingsA * kStagesA + kStagesB);
+  static constexpr int kShared = kOffsetBarriers + 2 * 8 * kStages;
 
   static_assert(kTurns || kConsumers == 2, "two warpgroups share a tile");
   static_assert(kRows % 64 == 0 && kBlocks >= 1, "a warpgroup multiplies 64 rows at a time");
   static_assert(kBlocks * kN / 2 <= (kConsumers == 3 ? 128 : 192), "accumulators must leave registers for the rest");
   static_assert(kOut % kBox == 0, "the epilogue stores whole boxes");
-  static_assert(kN <= 256 && kRows <= 256, "a TMA box has at most 256 rows");
+  static_assert(kN <= 256 && kM <= 256, "a TMA box has at most 256 rows");
   static_assert(kOut % 8 == 0, "whole swizzle atoms are fetched");
   static_assert(kShared <= kSharedLimit, "stages do not fit shared memory");
 };
@@ -97,7 +96,7 @@ struct GemmParams : GemmMaps<kGated> {
   int column_tiles;
   int group;         // row tiles that are walked together, for the L2 cache
   bool second;       // of the MLP (GemmCall)
-  bool draws;        // its own weights into L2 before it waits
+  int drawn;         // blocks of its own weights that go into L2 before it waits
   const void* next;  // weights that are drawn once all loads are asked for
   std::int64_t next_bytes;
 };
@@ -125,12 +124,12 @@ __device__ inline int first_column(const GemmParams<Tile::kGated>& p, const Tile
   return min(tile.column * Tile::kOut, p.last_column);
 }
 
-// Asks L2 for the weights of a CTA's first tile; the row tiles that share them each for a part of k.
+// Asks L2 for the first blocks of a CTA's first weights; the row tiles that share them each for a part.
 template <class Tile>
 __device__ inline void draw_weights(const GemmParams<Tile::kGated>& p) {
   const TileIndex tile = tile_at(p, static_cast<int>(blockIdx.x));
   const int sharing = min(p.row_tiles, p.group), column = first_column<Tile>(p, tile);
-  for (int k = tile.row % p.group; k < p.k_blocks; k += sharing) {
+  for (int k = tile.row % p.group; k < p.drawn; k += sharing) {
     ptx::tma_prefetch(p.b, k * kBlockK, column);
     if constexpr (Tile::kGated) ptx::tma_prefetch(p.b_up, k * kBlockK, column);
   }
@@ -199,25 +198,17 @@ __device__ inline void stage_output(std::uint32_t area, const std::uint32_t (&ou
 // that of activations in between costs 4 % of GeGLU 768x3072 at 1024 tokens.
 template <class T, class Tile, bool kActivated>
 __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant__ GemmParams<Tile::kGated> p) {
-  constexpr int kStagesA = Tile::kStagesA, kStagesB = Tile::kStagesB;
+  constexpr int kStages = Tile::kStages;
   extern __shared__ __align__(1024) std::uint8_t dynamic_shared[];  // swizzled tiles start at multiples of 1024
   const std::uint32_t shared = ptx::shared_address(dynamic_shared);
-  const std::uint32_t full_a = shared + Tile::kOffsetBarriers;  // [ring][stage]
-  const std::uint32_t empty_a = full_a + 8 * Tile::kRingsA * kStagesA;
-  const std::uint32_t full_b = empty_a + 8 * Tile::kRingsA * kStagesA;
-  const std::uint32_t empty_b = full_b + 8 * kStagesB;
+  const std::uint32_t full = shared + Tile::kOffsetBarriers, empty = full + 8 * kStages;
   const int warp = __shfl_sync(0xffffffff, threadIdx.x / 32, 0);
   const int warpgroup = warp / 4;
 
   if (warp == 0 && ptx::elect_one()) {
-    constexpr int kReaders = Tile::kTurns ? 1 : 2;  // warpgroups that read a stage of b
-    for (int i = 0; i < Tile::kRingsA * kStagesA; ++i) {
-      ptx::mbarrier_init(full_a + 8 * i, 1);
-      ptx::mbarrier_init(empty_a + 8 * i, 4);
-    }
-    for (int i = 0; i < kStagesB; ++i) {
-      ptx::mbarrier_init(full_b + 8 * i, 1);
-      ptx::mbarrier_init(empty_b + 8 * i, 4 * kReaders);
+    for (int i = 0; i < kStages; ++i) {
+      ptx::mbarrier_init(full + 8 * i, 2);                            // both operands' loads
+      ptx::mbarrier_init(empty + 8 * i, 4 * (Tile::kTurns ? 1 : 2));  // the warps that read it
     }
     ptx::mbarrier_init_fence();
   }
@@ -228,7 +219,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     ptx::prefetch_tensor_map(p.out);
   }
   __syncthreads();
-  if (p.draws && warp == 4 * Tile::kConsumers && ptx::elect_one()) draw_weights<Tile>(p);
+  if (p.drawn > 0 && warp == 4 * Tile::kConsumers && ptx::elect_one()) draw_weights<Tile>(p);
   if (!p.second) ptx::grid_dependency_wait();
   ptx::grid_dependency_launch();
 
@@ -239,52 +230,49 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     ptx::registers_shrink<Tile::kProducerRegisters>();
     const int role = warp % 4;
     if (role == 0) {  // weights
-      Ring<kStagesB> ring;
+      Ring<kStages> ring;
       for (int index = first; index < tiles; index += step) {
         const int column = first_column<Tile>(p, tile_at(p, index));
         for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
-          ptx::mbarrier_wait(empty_b + 8 * ring.stage, ring.parity ^ 1);
+          ptx::mbarrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
           if (ptx::elect_one()) {
-            const std::uint32_t full = full_b + 8 * ring.stage;
+            const std::uint32_t barrier = full + 8 * ring.stage;
             const std::uint32_t to = shared + Tile::kOffsetB + ring.stage * Tile::kBytesB;
-            ptx::mbarrier_arrive_expect(full, Tile::kBytesB);
-            ptx::tma_load(to, p.b, full, k * kBlockK, column);
-            if constexpr (Tile::kGated) ptx::tma_load(to + Tile::kOut * 128, p.b_up, full, k * kBlockK, column);
+            ptx::mbarrier_arrive_expect(barrier, Tile::kBytesB);
+            ptx::tma_load(to, p.b, barrier, k * kBlockK, column);
+            if constexpr (Tile::kGated) ptx::tma_load(to + Tile::kOut * 128, p.b_up, barrier, k * kBlockK, column);
           }
         }
       }
       if (p.next_bytes > 0 && ptx::elect_one()) draw_next(p);
-    } else if (role <= Tile::kRingsA) {  // rows of a
+    } else if (role == 1) {  // rows of a
       if (p.second) ptx::grid_dependency_wait();
-      const int which = role - 1;
-      const std::uint32_t base = shared + which * kStagesA * Tile::kBytesA;
-      Ring<kStagesA> ring;
+      Ring<kStages> ring;
       for (int index = first; index < tiles; index += step) {
-        const int row = tile_at(p, index).row * Tile::kM + which * Tile::kRows;
+        const int row = tile_at(p, index).row * Tile::kM;
         const auto fetch = [&](const CUtensorMap& map, std::uint32_t bytes) {
           for (int k = 0; k < p.k_blocks; ++k, ring.advance()) {
-            const std::uint32_t barrier = 8 * (which * kStagesA + ring.stage);
-            ptx::mbarrier_wait(empty_a + barrier, ring.parity ^ 1);
+            const std::uint32_t barrier = full + 8 * ring.stage;
+            ptx::mbarrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
             if (ptx::elect_one()) {
-              ptx::mbarrier_arrive_expect(full_a + barrier, bytes);
-              if (bytes > 0)
-                ptx::tma_load(base + ring.stage * Tile::kBytesA, map, full_a + barrier, k * kBlockK, row);
+              ptx::mbarrier_arrive_expect(barrier, bytes);
+              ptx::tma_load(shared + ring.stage * Tile::kBytesA, map, barrier, k * kBlockK, row);
             }
           }
         };
-        if (p.rows - row >= Tile::kRows) {
+        if (p.rows - row >= Tile::kM) {
           fetch(p.a, Tile::kBytesA);
         } else {  // the stages' last rows are not used
-          fetch(p.a_last, max(0, p.rows - row) * kBlockK * 2);
+          fetch(p.a_last, (p.rows - row) * kBlockK * 2);
         }
       }
     }
   } else {
     ptx::registers_grow<Tile::kConsumerRegisters>();
     const int lane = threadIdx.x % 32, thread = threadIdx.x % 128;
-    const int ring_a = Tile::kTurns ? 0 : warpgroup;
-    // Addresses of the rings' first stages, in the descriptors' unit.
-    const std::uint32_t tile_a = (shared + ring_a * kStagesA * Tile::kBytesA) >> 4;
+    const int first_row = Tile::kTurns ? 0 : warpgroup * Tile::kRows;  // of the tile
+    // Addresses of the first stage, in the descriptors' unit.
+    const std::uint32_t tile_a = (shared + first_row * kBlockK * 2) >> 4;
     const std::uint32_t tile_b = (shared + Tile::kOffsetB) >> 4;
     const std::uint32_t staged = shared + Tile::kOffsetStaged + warpgroup * (Tile::kStores * Tile::kBytesStaged);
     const std::uint32_t bias_shared = shared + Tile::kOffsetBias + warpgroup * Tile::kN * 4;
@@ -292,18 +280,15 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
     const int named = 1 + warpgroup;             // barrier of this warpgroup
     constexpr int kTurn = 1 + Tile::kConsumers;  // and those by which one warpgroup lets the other go ahead
     const bool has_bias = p.bias != nullptr || p.bias_up != nullptr;
-    Ring<kStagesA> a;
-    Ring<kStagesB> b;
+    Ring<kStages> ring;
     int start = first, stride = step;
     if constexpr (Tile::kTurns) {
       start += warpgroup * step;
       stride *= Tile::kConsumers;
-      a.advance(warpgroup * p.k_blocks);
-      b.advance(warpgroup * p.k_blocks);
+      ring.advance(warpgroup * p.k_blocks);
     }
-    auto release = [&](std::uint32_t stage_a, std::uint32_t stage_b) {
-      if (lane == 0) ptx::mbarrier_arrive(empty_a + 8 * (ring_a * kStagesA + stage_a));
-      if (lane == 0) ptx::mbarrier_arrive(empty_b + 8 * stage_b);
+    auto release = [&](std::uint32_t stage) {
+      if (lane == 0) ptx::mbarrier_arrive(empty + 8 * stage);
     };
 
     for (int index = start; index < tiles; index += stride) {
@@ -318,13 +303,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       float d[Tile::kBlocks][Tile::kN / 2];
       // A parity tells one pass of a ring from the next only: not to look at stages before the other is through them.
       if (Tile::kTurns && index != first) ptx::barrier_sync(kTurn + warpgroup, 256);
-      std::uint32_t previous_a = 0, previous_b = 0;
+      std::uint32_t previous = 0;
       for (int k = 0; k < p.k_blocks; ++k) {
-        ptx::mbarrier_wait(full_b + 8 * b.stage, b.parity);
-        ptx::mbarrier_wait(full_a + 8 * (ring_a * kStagesA + a.stage), a.parity);
+        ptx::mbarrier_wait(full + 8 * ring.stage, ring.parity);
         ptx::wgmma_fence();
-        const std::uint32_t a_now = tile_a + a.stage * (Tile::kBytesA >> 4);
-        const std::uint32_t b_now = tile_b + b.stage * (Tile::kBytesB >> 4);
+        const std::uint32_t a_now = tile_a + ring.stage * (Tile::kBytesA >> 4);
+        const std::uint32_t b_now = tile_b + ring.stage * (Tile::kBytesB >> 4);
 #pragma unroll
         for (int i = 0; i < Tile::kBlocks; ++i) {
 #pragma unroll
@@ -336,22 +320,17 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
         ptx::wgmma_commit();
         if (k > 0) {
           ptx::wgmma_wait<1>();
-          release(previous_a, previous_b);
+          release(previous);
         }
-        previous_a = a.stage;
-        previous_b = b.stage;
-        a.advance();
-        b.advance();
+        previous = ring.stage;
+        ring.advance();
       }
       if (Tile::kTurns && index + step < tiles) {
         ptx::barrier_arrive(kTurn + (warpgroup + 1 == Tile::kConsumers ? 0 : warpgroup + 1), 256);
       }
       ptx::wgmma_wait<0>();
-      release(previous_a, previous_b);
-      if constexpr (Tile::kTurns) {  // the others' tiles
-        a.advance((Tile::kConsumers - 1) * p.k_blocks);
-        b.advance((Tile::kConsumers - 1) * p.k_blocks);
-      }
+      release(previous);
+      if constexpr (Tile::kTurns) ring.advance((Tile::kConsumers - 1) * p.k_blocks);  // the others' tiles
 
       if (has_bias || (!Tile::kGated && p.scale != 1)) {
 #pragma unroll
@@ -371,7 +350,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
           }
         }
       }
-      const int row = tile.row * Tile::kM + (Tile::kTurns ? 0 : warpgroup * Tile::kRows);
+      const int row = tile.row * Tile::kM + first_row;
       const auto epilogue = [&](auto shape) {
 #pragma unroll
         for (int i = 0; i < Tile::kBlocks; ++i) {
@@ -413,10 +392,10 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   const Gemm& g = call.gemm;
   const Weight& first = Tile::kGated ? g.gate : g.w;
   GemmParams<Tile::kGated> p{};
-  if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kRows, kBlockK); !status)
+  if (Status status = encode_tensor_map(p.a, kDType, {g.a, g.m, g.k, g.lda}, Tile::kM, kBlockK); !status)
     return status;
   p.rows = static_cast<int>(g.m);
-  if (const int last = p.rows % Tile::kRows; last != 0) {
+  if (const int last = p.rows % Tile::kM; last != 0) {
     if (Status status = encode_tensor_map(p.a_last, kDType, {g.a, g.m, g.k, g.lda}, last, kBlockK); !status)
       return status;
   }
@@ -446,7 +425,8 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   p.column_tiles = (g.n + Tile::kOut - 1) / Tile::kOut;
   p.group = group_of(Tile::kM, p.row_tiles);
   p.second = call.second;
-  p.draws = call.draws_weights;
+  // All where L2 has room for them; else what is asked for first of all, while memory stands idle.
+  p.drawn = call.second ? 0 : call.draws_weights ? p.k_blocks : std::min(Tile::kStages, p.k_blocks);
   p.next = call.next;
   p.next_bytes = call.next_bytes;
   Launch how;

@@ -14,16 +14,12 @@ namespace fusedmlp::cuda {
 namespace sm90 {
 namespace {
 
-constexpr double kOverlapSeconds = 2.91e-6;  // of the second product's start with the first one's end (H200)
+constexpr double kOverlapSeconds = 2.83e-6;  // of the second product's start with the first one's end (H200)
 // What is lost where the first product's tiles fill all SMs once: the second one finds none to start on. Over
 // several rounds they fall free one after another. Seen at inputs of up to 256 columns
 // (tests/data/gpu/narrow_mlps.json).
 constexpr double kOverlapLost = 2.6e-6;
 constexpr std::int64_t kNarrow = 256;
-// Up to so many tokens, of which sm90_pairs.txt has none, it takes longer: GELU+bias 128x512 and 1024x4096
-// (benchmarks/results/gpu_seams_h200.json).
-constexpr std::int64_t kFewTokens = 128;
-constexpr double kFewTokensSeconds = 0.5e-6;
 
 double overlap(const MlpSpec& spec, std::int64_t rows, const DeviceInfo& device) {
   if (spec.d_in > kNarrow) return kOverlapSeconds;
@@ -75,7 +71,7 @@ Status multiply_up(const GemmCall& call, DType dtype, bool gated, cudaStream_t s
 
 Status multiply_down(const GemmCall& call, int split, DType dtype, cudaStream_t stream) {
   if (split < 0) return dtype == DType::bf16 ? gemm_bf16(call, stream) : gemm_f16(call, stream);
-  return dtype == DType::bf16 ? split_bf16(call, kSplits[split], stream) : split_f16(call, kSplits[split], stream);
+  return dtype == DType::bf16 ? split_bf16(call, split, stream) : split_f16(call, split, stream);
 }
 
 Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& device) {
@@ -114,8 +110,7 @@ core::Prediction predict(const core::Query& query) {
 double predicted_seconds(const MlpSpec& spec, std::int64_t rows, const Choice& hidden, const Choice& out,
                          const DeviceInfo& device) {
   return predicted_seconds(hidden_product(spec, rows), hidden, device) +
-         predicted_seconds(out_product(spec, rows), out, device) - overlap(spec, rows, device) +
-         (rows <= kFewTokens ? kFewTokensSeconds : 0);
+         predicted_seconds(out_product(spec, rows), out, device) - overlap(spec, rows, device);
 }
 
 }  // namespace sm90

@@ -20,18 +20,20 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-// What follows from the width of a tile.
-template <int kColumns>
+// What follows from a row of the table.
+template <int kIndex>
 struct SplitTile {
-  static constexpr int kM = kSplitRows, kN = kColumns, kStages = split_stages(kN);
+  static constexpr Split kShape = kSplits[kIndex];
+  static constexpr int kM = kSplitRows, kN = kShape.columns, kSlices = kShape.slices, kStages = split_stages(kShape);
   static constexpr int kConsumers = 2 * kM, kThreads = kConsumers + 32;
-  static constexpr int kUnits = kN / 8;  // of four sums a thread, 16 x 8 of a warp
+  static constexpr int kUnits = kN / 8;               // of four sums a thread, 16 x 8 of a warp
+  static constexpr int kOwnUnits = kUnits / kSlices;  // that a CTA finishes
   static constexpr int kUnitBytes = kConsumers * 16;
   static constexpr int kBytesA = kM * kBlockK * 2, kStage = kBytesA + kN * kBlockK * 2;
   static constexpr int kOffsetSums = kStages * kStage;  // all slices' sums of the units that this CTA finishes
   static constexpr int kOffsetBarriers = kOffsetSums + kUnits * kUnitBytes;  // full, empty
   static constexpr int kShared = kOffsetBarriers + 8 * 2 * kStages;
-  static_assert(kShared <= kSharedLimit);
+  static_assert(kUnits % kSlices == 0 && kShared <= kSharedLimit);
 };
 
 struct SplitParams {
@@ -41,7 +43,7 @@ struct SplitParams {
   Bias bias;
   int rows, row_tiles, box_rows;  // of a tile box_rows, the last one's fewer
   int columns;
-  int k_blocks, slices;
+  int k_blocks;
   bool second;  // of the MLP (GemmCall)
 };
 
@@ -52,14 +54,15 @@ struct SplitSlice {
 };
 template <class Tile>
 __device__ __forceinline__ SplitSlice split_slice(const SplitParams& p) {
-  const int rank = static_cast<int>(blockIdx.x) % p.slices, tile = static_cast<int>(blockIdx.x) / p.slices;
-  const int row = tile % p.row_tiles * p.box_rows, first = p.k_blocks * rank / p.slices;
+  constexpr int kSlices = Tile::kSlices;
+  const int rank = static_cast<int>(blockIdx.x) % kSlices, tile = static_cast<int>(blockIdx.x) / kSlices;
+  const int row = tile % p.row_tiles * p.box_rows, first = p.k_blocks * rank / kSlices;
   return {rank,
           row,
           min(p.box_rows, p.rows - row),
           tile / p.row_tiles * Tile::kN,
           first,
-          p.k_blocks * (rank + 1) / p.slices - first};
+          p.k_blocks * (rank + 1) / kSlices - first};
 }
 
 // One thread.
@@ -114,22 +117,30 @@ __device__ __forceinline__ void multiply(int blocks, std::uint32_t shared, std::
   ptx::wgmma_wait<0>();
 }
 
+// The first of a thread's two columns of a unit that this CTA finishes.
+template <class Tile>
+__device__ __forceinline__ int own_column(const SplitSlice& slice, int unit) {
+  return slice.column + (slice.rank * Tile::kOwnUnits + unit) * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+}
+
 // The outputs of the units that this CTA finishes, slices added in their order.
 template <class T, class Tile>
-__device__ __forceinline__ void finish(const SplitParams& p, const SplitSlice& slice, std::uint32_t sums, int units) {
+__device__ __forceinline__ void finish(const SplitParams& p, const SplitSlice& slice, std::uint32_t sums,
+                                       const float2 (&bias)[Tile::kOwnUnits]) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const int row = thread / 32 * 16 + lane / 4;
   T* out = static_cast<T*>(p.out) + (slice.row + row) * p.out_stride;
-  for (int i = 0; i < units; ++i) {
-    const int column = slice.column + (slice.rank * units + i) * 8 + lane % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < Tile::kOwnUnits; ++i) {
+    const int column = own_column<Tile>(slice, i);
     if (column >= p.columns) return;  // a multiple of 8
-    const float bias_x = bias_at<T>(p.bias, column), bias_y = bias_at<T>(p.bias, column + 1);
     float4 sum = ptx::load_shared_quad(sums + i * Tile::kUnitBytes);
-    for (int other = 1; other < p.slices; ++other) {
-      add(sum, ptx::load_shared_quad(sums + (other * units + i) * Tile::kUnitBytes));
+#pragma unroll
+    for (int other = 1; other < Tile::kSlices; ++other) {
+      add(sum, ptx::load_shared_quad(sums + (other * Tile::kOwnUnits + i) * Tile::kUnitBytes));
     }
     const auto store = [&](T* to, float x, float y) {
-      *reinterpret_cast<std::uint32_t*>(to + column) = pack<T>(x + bias_x, y + bias_y);
+      *reinterpret_cast<std::uint32_t*>(to + column) = pack<T>(x + bias[i].x, y + bias[i].y);
     };
     if (row < slice.rows) store(out, sum.x, sum.y);
     if (row + 8 < slice.rows) store(out + 8 * p.out_stride, sum.z, sum.w);
@@ -159,30 +170,35 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) split_gemm(const __grid_con
   ptx::grid_dependency_launch();
 
   float d[Tile::kN / 2];
+  float2 bias[Tile::kOwnUnits] = {};
   if (feeds) {
     if (ptx::elect_one()) feed<Tile>(p, slice, shared, full, empty);
     __syncwarp();
   } else {
+#pragma unroll
+    for (int i = 0; i < Tile::kOwnUnits; ++i) {  // asked for before they are needed
+      const int column = own_column<Tile>(slice, i);
+      if (column < p.columns) bias[i] = {bias_at<T>(p.bias, column), bias_at<T>(p.bias, column + 1)};
+    }
     multiply<T, Tile>(slice.count, shared, full, empty, d);
   }
   ptx::cluster_wait();
-  const int units = Tile::kUnits / p.slices;  // that each CTA finishes
   const std::uint32_t sums = shared + Tile::kOffsetSums + threadIdx.x * 16;
   if (!feeds) {
 #pragma unroll
     for (int i = 0; i < Tile::kUnits; ++i) {
-      const int to = i / units;
-      ptx::store_cluster(sums + (slice.rank * units + i - to * units) * Tile::kUnitBytes,
-                         static_cast<std::uint32_t>(to), {d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]});
+      constexpr int kOwn = Tile::kOwnUnits;
+      ptx::store_cluster(sums + (slice.rank * kOwn + i % kOwn) * Tile::kUnitBytes,
+                         static_cast<std::uint32_t>(i / kOwn), {d[4 * i], d[4 * i + 1], d[4 * i + 2], d[4 * i + 3]});
     }
   }
   ptx::cluster_arrive();
   ptx::cluster_wait();
-  if (!feeds) finish<T, Tile>(p, slice, sums, units);
+  if (!feeds) finish<T, Tile>(p, slice, sums, bias);
 }
 
 template <class T, class Tile>
-Status launch_split_tile(const GemmCall& call, const Split& split, cudaStream_t stream) {
+Status launch_split_tile(const GemmCall& call, cudaStream_t stream) {
   constexpr DType kDType = std::is_same_v<T, f16> ? DType::f16 : DType::bf16;
   const Gemm& g = call.gemm;
   SplitParams p{};
@@ -200,23 +216,25 @@ Status launch_split_tile(const GemmCall& call, const Split& split, cudaStream_t 
   p.bias = g.bias;
   p.columns = g.n;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
-  p.slices = split.slices;
   p.second = call.second;
   Launch how;
-  how.grid = static_cast<unsigned>(p.row_tiles * ((g.n + Tile::kN - 1) / Tile::kN) * p.slices);
-  how.cluster = static_cast<unsigned>(p.slices);
+  how.grid = static_cast<unsigned>(p.row_tiles * ((g.n + Tile::kN - 1) / Tile::kN) * Tile::kSlices);
+  how.cluster = Tile::kSlices;
   how.block = Tile::kThreads;
   how.shared_bytes = Tile::kShared;
   how.stream = stream;
   how.overlaps_predecessor = call.overlaps_predecessor;
-  if (recording() != nullptr) how.what = describe(split);
+  if (recording() != nullptr) how.what = describe(Tile::kShape);
   return launch<split_gemm<T, Tile>>(kName, how, Tile::kShared, p);
 }
 
-template <class T>
-Status launch_split(const GemmCall& call, const Split& split, cudaStream_t stream) {
-  if (split.columns == 64) return launch_split_tile<T, SplitTile<64>>(call, split, stream);
-  return launch_split_tile<T, SplitTile<128>>(call, split, stream);
+// With the split of this index.
+template <class T, int kIndex = 0>
+Status launch_split(const GemmCall& call, int index, cudaStream_t stream) {
+  if constexpr (kIndex + 1 < kSplitCount) {
+    if (index != kIndex) return launch_split<T, kIndex + 1>(call, index, stream);
+  }
+  return launch_split_tile<T, SplitTile<kIndex>>(call, stream);
 }
 
 }  // namespace fusedmlp::cuda::sm90

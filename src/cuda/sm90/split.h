@@ -21,14 +21,14 @@ inline constexpr int kLeastSplitSms = 64;         // in a small part of a GPU cl
 inline constexpr std::int64_t kLeastSlice = 256;  // elements of k, that splitting is worth trying
 
 // Stages beside the sums of a tile.
-constexpr int split_stages(int columns) {
-  return (kSharedLimit - 256 - kSplitRows * columns * 4) / ((kSplitRows + columns) * kBlockK * 2);
+constexpr int split_stages(const Split& split) {
+  return (kSharedLimit - 256 - kSplitRows * split.columns * 4) / ((kSplitRows + split.columns) * kBlockK * 2);
 }
 
 std::string describe(const Split& split);  // for a recording
 
-// Queue the product on the stream, not gated and without an activation; `call.tile` does not count.
-Status split_bf16(const GemmCall& call, const Split& split, cudaStream_t stream);
-Status split_f16(const GemmCall& call, const Split& split, cudaStream_t stream);
+// Queue the product on the stream, not gated and without an activation; of kSplits; `call.tile` does not count.
+Status split_bf16(const GemmCall& call, int split, cudaStream_t stream);
+Status split_f16(const GemmCall& call, int split, cudaStream_t stream);
 
 }  // namespace fusedmlp::cuda::sm90

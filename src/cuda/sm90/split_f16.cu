@@ -2,7 +2,7 @@
 
 namespace fusedmlp::cuda::sm90 {
 
-Status split_f16(const GemmCall& call, const Split& split, cudaStream_t stream) {
+Status split_f16(const GemmCall& call, int split, cudaStream_t stream) {
   return launch_split<f16>(call, split, stream);
 }
 

@@ -22,8 +22,7 @@ struct TileShape {
   int m;
   int weights;
   bool gated;
-  int stages_a;  // depth of the rings of shared memory
-  int stages_b;
+  int stages;     // depth of the ring of shared memory
   int consumers;  // warpgroups that multiply
   bool turns;     // they take turns with whole tiles ("ping-pong"); else two share each tile, half the rows each
 
@@ -32,19 +31,21 @@ struct TileShape {
 
 // Those without which some product takes 2 % longer (docs/lab-notes-gpu.md has the others).
 inline constexpr TileShape kTiles[] = {
-    {128, 192, true, 5, 5, 2, true},   // many tokens: an epilogue runs beside the other warpgroup's products
-    {128, 128, true, 5, 5, 3, true},   // few tokens
-    {64, 192, true, 6, 6, 3, true},    // fewer still
-    {128, 256, true, 4, 4, 2, false},  // few tokens, wide
-    {128, 224, true, 4, 4, 2, false},  // wide too, where it leaves fewer SMs idle
-    {128, 96, true, 6, 6, 2, false},   // a tile a CTA, with half the epilogue of 64 x 192
-    {128, 192, false, 4, 4, 2, true},
-    {128, 128, false, 5, 5, 3, true},  // few k blocks: two epilogues run beside the products of a third warpgroup
-    {128, 128, false, 6, 6, 2, true},
-    {128, 256, false, 4, 4, 2, false},  // least traffic from L2: many k blocks and hardly an epilogue
-    {64, 96, false, 10, 10, 2, true},   // few tokens, narrow
-    {64, 128, false, 8, 8, 2, true},
-    {64, 192, false, 6, 6, 2, true},
+    {128, 192, true, 5, 2, true},   // many tokens: an epilogue runs beside the other warpgroup's products
+    {128, 128, true, 5, 3, true},   // few tokens
+    {64, 192, true, 6, 3, true},    // fewer still
+    {128, 256, true, 4, 2, false},  // few tokens, wide
+    {128, 224, true, 4, 2, false},  // wide too, where it leaves fewer SMs idle
+    {128, 96, true, 6, 2, false},   // a tile a CTA, with half the epilogue of 64 x 192
+    {128, 192, false, 4, 2, true},
+    {128, 128, false, 5, 3, true},  // few k blocks: two epilogues run beside the products of a third warpgroup
+    {128, 128, false, 6, 2, true},
+    {256, 128, false, 4, 2, false},  // least traffic from L2: many k blocks and hardly an epilogue
+    {64, 96, false, 10, 2, true},    // few tokens, narrow
+    {64, 128, false, 8, 2, true},
+    {64, 192, false, 6, 2, true},
+    {64, 96, true, 10, 2, true},   // few tokens and hidden units
+    {128, 64, true, 8, 2, false},  // some more tokens
 };
 inline constexpr int kTileCount = static_cast<int>(std::size(kTiles));
 
