@@ -14,6 +14,8 @@ namespace sm80 {
 namespace {
 
 constexpr std::size_t kAlign = 256;
+// Below that the bound of an element's error has no room for the one of a fast activation.
+constexpr std::int64_t kLeastFastWidth = 64;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -85,6 +87,9 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   auto* hidden = static_cast<std::byte*>(args.workspace);
   GemmCall first;
   first.activation = activation_args(spec);
+  if (spec.dtype != DType::f32 && std::min(spec.d_in, spec.d_hidden) >= kLeastFastWidth) {
+    first.fast = sm90::fast_activation(spec);
+  }
   first.gated = spec.gated;
   first.plan = l.hidden_plan;
   first.partial = reinterpret_cast<float*>(hidden + l.hidden_bytes);
