@@ -17,14 +17,16 @@
 #include "cuda/sm80/fragments.cuh"
 #include "cuda/sm80/loads.cuh"
 #include "cuda/sm80/tiles.h"
+#include "cuda/sm90/activation.cuh"
 
 namespace fusedmlp::cuda::sm80 {
 
-constexpr int kGroupRows = 8;  // row tiles that run side by side, for the reuse of weights in L2
+constexpr int kGroupRows = 16;  // row tiles that run side by side, for the reuse of weights in L2
 
 struct KernelArgs {
   Gemm gemm;
   ActivationArgs activation;
+  sm90::FastActivation fast;  // in its place, if it is Shape::normal
   bool store_vectors;  // whole chunks of the output are 16-byte aligned
   int stages;
   int tiles_m, tiles_n;
@@ -42,6 +44,25 @@ __device__ __forceinline__ void commit_stage(int stages) {
     ptx::cp_async_commit();
     if (stages < kWanted - 1) ptx::cp_async_commit();
   }
+}
+
+// body(f), f(gate, up) being an output before it is rounded: one branch for a whole tile of elements.
+template <class T, bool kDual, class Body>
+__device__ __forceinline__ void with_activation(const KernelArgs& args, const Body& body) {
+  if constexpr (!kDual) {
+    if (args.fast.shape == sm90::Shape::normal) {
+      return body([&](float, float up) {
+        return sm90::activate<sm90::Shape::normal, sm90::kCoefficients<T>>(args.fast, up);
+      });
+    }
+  }
+  with_form(args.activation.form, [&](auto form) {
+    constexpr ActivationForm kForm = decltype(form)::value;
+    body([&](float gate, float up) {
+      if constexpr (kDual) return gated<kForm>(args.activation, gate, up);
+      return activate<kForm>(args.activation, up);
+    });
+  });
 }
 
 // kAccess: of the weights; with elements all operands are read element by element.
@@ -151,13 +172,15 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
             write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
           }
         }
+        // In the order the fragments arrive in, up and down the rows: each product shares one with the product before.
         const Fragments<Tile>& f = fragments[step % 2];
 #pragma unroll
         for (int w = 0; w < Tile::kWeights; ++w) {
 #pragma unroll
-          for (int i = 0; i < Tile::kMmaM; ++i) {
+          for (int j = 0; j < Tile::kMmaN; ++j) {
 #pragma unroll
-            for (int j = 0; j < Tile::kMmaN; ++j) {
+            for (int at_row = 0; at_row < Tile::kMmaM; ++at_row) {
+              const int i = j % 2 == 0 ? at_row : Tile::kMmaM - 1 - at_row;
               ptx::mma_m16n8k16<T>(sums[w][i][j], f.a[i], f.b[w][j / 2][j % 2 * 2], f.b[w][j / 2][j % 2 * 2 + 1]);
             }
           }
@@ -232,8 +255,7 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   __syncthreads();
   unsigned char* staging = shared_bytes + warp * Tile::kWarpM * Tile::kOutPitch;
   const float* column_biases = biases + (first_col - col);
-  with_form(args.activation.form, [&](auto form) {
-    constexpr ActivationForm kForm = decltype(form)::value;
+  with_activation<T, kDual>(args, [&](const auto& activated) {
 #pragma unroll 1
     for (int turn = 0; turn < Tile::kMmaM; turn += kTurn, next_turn()) {
       unsigned char* to = staging + (16 * turn + lane / 4) * Tile::kOutPitch + lane % 4 * 4;
@@ -247,12 +269,9 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
               const float up = sums[0][i][j][half * 2 + e] + column_biases[8 * j + e];
-              if constexpr (kDual) {
-                const float gate = sums[1][i][j][half * 2 + e] + column_biases[Tile::kN + 8 * j + e];
-                pair[e] = from_float<T>(gated<kForm>(args.activation, gate, up));
-              } else {
-                pair[e] = from_float<T>(activate<kForm>(args.activation, up));
-              }
+              float gate = 0.0f;
+              if constexpr (kDual) gate = sums[1][i][j][half * 2 + e] + column_biases[Tile::kN + 8 * j + e];
+              pair[e] = from_float<T>(activated(gate, up));
             }
             *reinterpret_cast<std::uint32_t*>(to + (16 * i + 8 * half) * Tile::kOutPitch + 16 * j) =
                 *reinterpret_cast<const std::uint32_t*>(pair);
@@ -324,16 +343,12 @@ __global__ void __launch_bounds__(256) finish_kernel(const __grid_constant__ Ker
     }
   }
   T out[kColumns];
-  with_form(args.activation.form, [&](auto form) {
-    constexpr ActivationForm kForm = decltype(form)::value;
+  with_activation<T, kDual>(args, [&](const auto& activated) {
 #pragma unroll
     for (int j = 0; j < kColumns; ++j) {
-      const float up = parts[0][j] + biases[0][j];
-      if constexpr (kDual) {
-        out[j] = from_float<T>(gated<kForm>(args.activation, parts[1][j] + biases[1][j], up));
-      } else {
-        out[j] = from_float<T>(activate<kForm>(args.activation, up));
-      }
+      float gate = 0.0f;
+      if constexpr (kDual) gate = parts[1][j] + biases[1][j];
+      out[j] = from_float<T>(activated(gate, parts[0][j] + biases[0][j]));
     }
   });
   T* to = static_cast<T*>(g.out) + static_cast<std::int64_t>(row) * g.ldo + n;
@@ -364,6 +379,7 @@ Status launch_gemm(const GemmCall& call, int stages, cudaStream_t stream) {
   KernelArgs args{};
   args.gemm = g;
   args.activation = call.activation;
+  args.fast = call.fast;
   args.store_vectors = vector_aligned(g.out, g.ldo);
   args.stages = stages;
   const std::int64_t tiles_m = (g.m + Tile::kM - 1) / Tile::kM;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/common/check.h"
+#include "cuda/common/remembered.h"
 #include "cuda/common/support.h"
 #include "cuda/common/two_gemms.h"
 #include "cuda/entries.h"
@@ -13,6 +14,8 @@ namespace sm80 {
 namespace {
 
 constexpr std::size_t kAlign = 256;
+// Below that the bound of an element's error has no room for the one of a fast activation.
+constexpr std::int64_t kLeastFastWidth = 64;
 
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -61,7 +64,7 @@ Layout layout(const MlpSpec& spec, std::int64_t tokens, const DeviceInfo& device
 }
 
 std::size_t workspace_bytes(const core::Query& query) {
-  const Layout l = layout(query.spec, query.tokens, query.device, !query.operands.in_out);
+  const Layout& l = remembered<layout>(query.spec, query.tokens, query.device, !query.operands.in_out);
   return l.hidden_bytes + l.partial_bytes;
 }
 
@@ -80,10 +83,13 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   const MlpSpec& spec = problem.spec;
   const auto stream = static_cast<cudaStream_t>(args.stream);
   const bool along_k = !core::layout_of(spec, problem.weights, args).in_out;  // as the query's was found
-  const Layout l = layout(spec, args.tokens, device, along_k);
+  const Layout& l = remembered<layout>(spec, args.tokens, device, along_k);
   auto* hidden = static_cast<std::byte*>(args.workspace);
   GemmCall first;
   first.activation = activation_args(spec);
+  if (spec.dtype != DType::f32 && std::min(spec.d_in, spec.d_hidden) >= kLeastFastWidth) {
+    first.fast = sm90::fast_activation(spec);
+  }
   first.gated = spec.gated;
   first.plan = l.hidden_plan;
   first.partial = reinterpret_cast<float*>(hidden + l.hidden_bytes);
@@ -105,7 +111,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
 }
 
 core::Prediction predict(const core::Query& query) {
-  const Layout l = layout(query.spec, query.tokens, query.device, !query.operands.in_out);
+  const Layout& l = remembered<layout>(query.spec, query.tokens, query.device, !query.operands.in_out);
   const double seconds = turns(query.tokens, l.rows) * (predicted_seconds(l.hidden, l.hidden_plan, query.device) +
                                                         predicted_seconds(l.out, l.out_plan, query.device));
   return prediction(query, seconds);
