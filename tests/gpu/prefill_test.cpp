@@ -57,8 +57,8 @@ TEST(Prefill, WorkspaceIsTheHiddenOfATurn) {
   EXPECT_EQ(entry().workspace_bytes({test::spec_of("geglu:768x4096,bf16"), 1 << 20, device, 1, false}), 512u << 20);
 }
 
-// Every tile on every product that was measured: how far predictions are off, and what the chosen tile costs. What has
-// got faster since is not counted: splits, and tiles whose last columns were partial.
+// Every tile on every product that was measured: how far predictions are off, and what the chosen tile costs. What
+// has got faster since is not counted: splits, and tiles whose last columns were partial.
 TEST(Prefill, ChoosesTilesAsMeasured) {
   std::ifstream file(FUSEDMLP_TEST_DATA "/gpu/sm90_products.json");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
