@@ -27,7 +27,7 @@ struct KernelArgs {
   Gemm gemm;
   ActivationArgs activation;
   sm90::FastActivation fast;  // in its place, if it is Shape::normal
-  bool store_vectors;  // whole chunks of the output are 16-byte aligned
+  bool store_vectors;         // whole chunks of the output are 16-byte aligned
   int stages;
   int tiles_m, tiles_n;
   int splits, split_depth;  // k of a split, a multiple of kDepth
@@ -173,7 +173,8 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
             write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
           }
         }
-        // In the order the fragments arrive in, up and down the rows: each product shares one with the product before.
+        // In the order the fragments arrive in, up and down the rows: each product shares one with the product
+        // before.
         const Fragments<Tile>& f = fragments[step % 2];
 #pragma unroll
         for (int w = 0; w < Tile::kWeights; ++w) {

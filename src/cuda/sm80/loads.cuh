@@ -20,9 +20,9 @@ constexpr unsigned kRowChunks = kDepth / kChunk;  // 8: one swizzle span
 // How an operand can be read.
 enum class Access : int { vectors_along_k, vectors_along_n, elements };
 
-// A thread's share of copying kRows rows of a [rows, k] operand, stage by stage in kParts parts: chunks `step` apart in memory, the
-// same distance apart in shared memory, all in one swizzle phase. The position that runs with the chunks (the row, or
-// k along n) is compared with a limit.
+// A thread's share of copying kRows rows of a [rows, k] operand, stage by stage in kParts parts: chunks `step` apart
+// in memory, the same distance apart in shared memory, all in one swizzle phase. The position that runs with the
+// chunks (the row, or k along n) is compared with a limit.
 template <class T, unsigned kRows, unsigned kThreads, bool kAlongN, int kParts>
 struct VectorLoader {
   static constexpr unsigned kCopies = kRows * kRowChunks / kThreads;
