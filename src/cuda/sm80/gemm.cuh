@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
             write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
           }
         }
-        // In the order the fragments arrive in, up and down the rows: each product shares one with the product
-        // before.
+        // Up and down the rows: each product shares a fragment with the one before it. The other way round, along the
+        // weights, 2 % slower.
         const Fragments<Tile>& f = fragments[step % 2];
 #pragma unroll
         for (int w = 0; w < Tile::kWeights; ++w) {
