@@ -24,7 +24,9 @@ TEST(Remembered, EachQuestionIsSearchedForOnce) {
   device.device = Device::cuda();
   device.cores = 132;
   device.compute_capability = 90;
-  const auto ask = [&](std::int64_t tokens, bool along_k) { return remembered<choose>(spec, tokens, device, along_k); };
+  const auto ask = [&](std::int64_t tokens, bool along_k) {
+    return remembered<choose>(spec, tokens, device, along_k);
+  };
   const auto expect_new = [&](const auto& question) {
     const int before = searches;
     const std::string first = question();

@@ -27,7 +27,7 @@ struct KernelArgs {
   Gemm gemm;
   ActivationArgs activation;
   sm90::FastActivation fast;  // in its place, if it is Shape::normal
-  bool store_vectors;  // whole chunks of the output are 16-byte aligned
+  bool store_vectors;         // whole chunks of the output are 16-byte aligned
   int stages;
   int tiles_m, tiles_n;
   int splits, split_depth;  // k of a split, a multiple of kDepth
@@ -92,11 +92,12 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   const unsigned warp_m = warp / Tile::kShape.warps_n * Tile::kWarpM;
   const unsigned warp_n = warp % Tile::kShape.warps_n * Tile::kWarpN;
 
+  constexpr int kParts = Tile::kShape.copy_parts;
   constexpr bool kElements = kAccess == Access::elements, kAlongN = kAccess == Access::vectors_along_n;
   using LoaderA = std::conditional_t<kElements, ElementLoader<T, Tile::kM, Tile::kThreads>,
-                                     VectorLoader<T, Tile::kM, Tile::kThreads, false>>;
+                                     VectorLoader<T, Tile::kM, Tile::kThreads, false, kParts>>;
   using LoaderW = std::conditional_t<kElements, ElementLoader<T, Tile::kN, Tile::kThreads>,
-                                     VectorLoader<T, Tile::kN, Tile::kThreads, kAlongN>>;
+                                     VectorLoader<T, Tile::kN, Tile::kThreads, kAlongN, kParts>>;
   const auto weight = [&](const Weight& w) {
     return LoaderW(static_cast<const T*>(w.data) + col * w.row_stride, w.row_stride, w.col_stride, g.n - col, k_begin,
                    k_end);
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
   };
   const auto load_stage = [&](const auto& load, int stage) {
 #pragma unroll
-    for (int part = 0; part < kCopyParts; ++part) load(std::false_type{}, shared + stage * Tile::kStageBytes, part);
+    for (int part = 0; part < kParts; ++part) load(std::false_type{}, shared + stage * Tile::kStageBytes, part);
   };
 
   constexpr unsigned kBiases = Tile::kWeights * Tile::kN;
@@ -162,17 +163,18 @@ __global__ void __launch_bounds__(Tile<kDual, kTileName>::kThreads, Tile<kDual, 
         }
         // Behind the last stage this reads what nobody uses.
         load_fragments(at, read, (step + 1) % kSteps, fragments[(step + 1) % 2]);
-        if (step < kCopyParts) {
+        if (step < kParts) {
           if (more) {
             load_weights(inside, write, step);
             load_inputs(inside, write, step);
           }
-          if (step == kCopyParts - 1) {
+          if (step == kParts - 1) {
             commit_stage<Tile::kShape.stages>(decltype(all_stages)::value ? Tile::kShape.stages : args.stages);
             write = write + Tile::kStageBytes == end ? shared : write + Tile::kStageBytes;
           }
         }
-        // In the order the fragments arrive in, up and down the rows: each product shares one with the product before.
+        // Up and down the rows: each product shares a fragment with the one before it. The other way round, along the
+        // weights, 2 % slower.
         const Fragments<Tile>& f = fragments[step % 2];
 #pragma unroll
         for (int w = 0; w < Tile::kWeights; ++w) {

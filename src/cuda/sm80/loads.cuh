@@ -20,13 +20,10 @@ constexpr unsigned kRowChunks = kDepth / kChunk;  // 8: one swizzle span
 // How an operand can be read.
 enum class Access : int { vectors_along_k, vectors_along_n, elements };
 
-// A stage is copied in parts between the products of another, or the copies would hold those up.
-constexpr int kCopyParts = 2;
-
-// A thread's share of copying kRows rows of a [rows, k] operand, stage by stage: chunks `step` apart in memory, the
-// same distance apart in shared memory, all in one swizzle phase. The position that runs with the chunks (the row, or
-// k along n) is compared with a limit.
-template <class T, unsigned kRows, unsigned kThreads, bool kAlongN>
+// A thread's share of copying kRows rows of a [rows, k] operand, stage by stage in kParts parts: chunks `step` apart
+// in memory, the same distance apart in shared memory, all in one swizzle phase. The position that runs with the
+// chunks (the row, or k along n) is compared with a limit.
+template <class T, unsigned kRows, unsigned kThreads, bool kAlongN, int kParts>
 struct VectorLoader {
   static constexpr unsigned kCopies = kRows * kRowChunks / kThreads;
   static constexpr unsigned kRun = kAlongN ? kRows / kChunk : kRowChunks;  // chunks that follow each other in memory
@@ -74,14 +71,14 @@ struct VectorLoader {
     const int stop = k < k_end ? limit : 0;
 #pragma unroll
     for (unsigned i = 0; i < kCopies; ++i) {
-      if (static_cast<int>(i * kCopyParts / kCopies) != part) continue;
+      if (static_cast<int>(i * kParts / kCopies) != part) continue;
       if constexpr (kInside) {
         ptx::cp_async_16(stage + to + i * kToStep, from + i * step);
       } else {
         ptx::cp_async_16(stage + to + i * kToStep, from + i * step, position + static_cast<int>(i * kStep) < stop);
       }
     }
-    if (part < kCopyParts - 1) return;
+    if (part < kParts - 1) return;
     from += advance;
     if constexpr (kAlongN) {
       position += kDepth;

@@ -24,6 +24,7 @@ struct TileShape {
   int warps_n;
   int blocks_per_sm;           // that the register budget is cut for
   int stages;                  // of shared memory that are worth having, at least 3
+  int copy_parts = 1;          // that a stage is copied in, between the products of another
   bool plain_along_k = false;  // for products without gates on weights [out, in] alone
   constexpr int threads() const { return 32 * warps_m * warps_n; }
 };
@@ -31,8 +32,8 @@ inline constexpr int kDepth = 64;  // k of a stage; 128 bytes of 16-bit elements
 inline constexpr TileShape kTiles[kTileCount] = {{16, 128, 1, 4, 3, 4},
                                                  {64, 128, 2, 2, 2, 4},
                                                  {128, 128, 2, 2, 2, 3},
-                                                 {128, 192, 2, 4, 1, 4, true},
-                                                 {128, 256, 2, 4, 1, 4}};
+                                                 {128, 192, 2, 4, 1, 4, 1, true},
+                                                 {128, 256, 2, 4, 1, 4, 2}};
 
 constexpr std::size_t stage_bytes(const TileShape& tile) {
   return static_cast<std::size_t>(tile.m + tile.weight_rows) * kDepth * 2;
