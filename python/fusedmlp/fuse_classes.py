@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 
+from . import owned
 from .modules import (
     MlpTensors,
     invalidate,
@@ -301,6 +302,11 @@ class FusedMixin:
         super()._load_from_state_dict(*args, **kwargs)
         invalidate(self)
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if is_fused(self):
+            _name_sites(self)
+
     def __reduce_ex__(self, protocol):
         """Generated classes have no importable name: copies and files are rebuilt from the original class."""
         function, args, *rest = super().__reduce_ex__(protocol)
@@ -354,6 +360,12 @@ def swap(module: nn.Module, kind: str, plan: FusedPlan) -> None:
     """Makes `module` run fused. Raises TypeError where Python can not change the class of this instance."""
     module.__class__ = fused_class(type(module), kind, tuple(plan.sites))
     module.__dict__["_fusedmlp_plan"] = plan
+    _name_sites(module)
+
+
+def _name_sites(module: nn.Module) -> None:
+    for site in module._fusedmlp_plan.sites.values():
+        owned.name_owner(module, site.slot, site.form)
 
 
 def restore(module: nn.Module) -> None:
@@ -365,9 +377,5 @@ def restore(module: nn.Module) -> None:
     invalidate(module)
     if "_fusedmlp_original" in type(module).__dict__:
         module.__class__ = module._fusedmlp_original
-    for holder in (module.__dict__, module._buffers):
-        for name in [name for name in holder if name.startswith("_fusedmlp")]:
-            del holder[name]
-    module._non_persistent_buffers_set -= {
-        name for name in module._non_persistent_buffers_set if name.startswith("_fusedmlp")
-    }
+    for name in [name for name in module.__dict__ if name.startswith("_fusedmlp")]:
+        del module.__dict__[name]

@@ -1,7 +1,7 @@
 """Running an MLP whose weights belong to an nn.Module, and FusedMLP, a module of its own.
 
-A packed copy of the weights is a non-persistent uint8 buffer of the module that owns them, made at the first
-call without gradients. At every use the operator compares addresses, shapes, strides, dtypes and version
+A packed copy of the weights is kept by the module that owns them, no buffer of it, and made at the first call
+without gradients. At every use the operator compares addresses, shapes, strides, dtypes and version
 counters of the weights with those the copy was made from; where they differ it computes from the weights
 themselves and marks the copy, and the next call makes a new one. PyTorch does not count writes through
 `.data`, nor writes to inference tensors: after those, and only those, call `invalidate(module)`. (Optimizers
@@ -14,25 +14,22 @@ import ctypes
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from . import formulas, ops
+from . import formulas, ops, owned
 from .formulas import ACTIVATIONS, GATES
 
-_BUFFER = "_fusedmlp_packed_"  # + slot
 _STALE_OFFSET = 56  # of PackedHeader::stale, csrc/packed_tensor.h
 _STORE = "_fusedmlp_packs"  # in the owner's __dict__: slot -> _Pack
 
 # What the eager path calls: an operator without the Python wrapper around it.
-_mlp = torch.ops.fusedmlp.mlp.default
-_mlp_packed = torch.ops.fusedmlp.mlp_packed.default
-_mlp_eager = _mlp._op
-_mlp_packed_eager = _mlp_packed._op
+_mlp_eager = torch.ops.fusedmlp.mlp.default._op
+_mlp_packed_eager = torch.ops.fusedmlp.mlp_packed.default._op
 _mlp_prepared_eager = torch.ops.fusedmlp._mlp_prepared.default._op
 _prepare = torch.ops.fusedmlp._prepare.default
 _release = torch.ops.fusedmlp._release.default
@@ -191,8 +188,8 @@ def run_prepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: 
 def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
     """The MLP of `tensors`, MlpTensors or a tuple in that order, on x [..., d_in] -> [..., d_out].
 
-    Without gradients on the CPU it uses, and where needed makes, the packed copy `_fusedmlp_packed_<slot>` of
-    `owner` (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
+    Without gradients on the CPU it uses, and where needed makes, the packed copy that `owner` keeps under `slot`
+    (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
     """
     y = run_prepared(owner, slot, form, tensors, x)
     return run_unprepared(owner, slot, form, tensors, x) if y is None else y
@@ -201,12 +198,10 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Ten
 def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
     """run_fused with the tensors as the operator's operands."""
     if _compiling():
-        return _run_traced(owner, slot, form, tensors, x)
+        return owned.run_traced(owner, slot, form, tensors, x)
     packed = None
     if not (
-        (_grad_enabled() and _needs_grad(tensors, x))
-        or _functorch_active()
-        or forward_ad._current_level >= 0
+        (_grad_enabled() and _needs_grad(tensors, x)) or _functorch_active() or forward_ad._current_level >= 0
     ):
         packs = owner.__dict__.get(_STORE)
         pack = None if packs is None else packs.get(slot)
@@ -224,16 +219,7 @@ def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x
         raise
 
 
-def _run_traced(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Tensor) -> Tensor:
-    """Under torch.compile: the packed copy if there is one. An exported program lives in another process,
-    where a packed copy means nothing, so it gets the plain weights."""
-    packed = None
-    graded = (torch.is_grad_enabled() and _needs_grad(tensors, x)) or ops.transformed()
-    if not graded and not torch.compiler.is_exporting():
-        packed = owner._buffers.get(_BUFFER + slot)
-    if packed is None:
-        return _mlp(x, *tensors, *form.arguments)
-    return _mlp_packed(x, packed, *tensors, *form.arguments)
+owned.implement(run_fused)
 
 
 def _packable(owner: nn.Module, form: MlpForm, tensors: MlpTensors) -> bool:
@@ -277,7 +263,6 @@ def _repack(
         if packs is None:
             packs = owner.__dict__[_STORE] = _Packs()
         packs[slot] = pack
-        owner.register_buffer(_BUFFER + slot, packed, persistent=False)
         _owners.add(owner)
         return packed
 
@@ -291,12 +276,6 @@ def _drop(owner: nn.Module, slot: str) -> None:
     packs = owner.__dict__.get(_STORE)
     if packs is not None:
         packs.pop(slot, None)
-    owner._buffers.pop(_BUFFER + slot, None)
-    owner._non_persistent_buffers_set.discard(_BUFFER + slot)
-
-
-def _slots(owner: nn.Module) -> list[str]:
-    return [name[len(_BUFFER) :] for name in owner._buffers if name.startswith(_BUFFER)]
 
 
 def invalidate(module: nn.Module) -> None:
@@ -309,32 +288,23 @@ def invalidate(module: nn.Module) -> None:
         raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}")
     with _lock:
         for owner in module.modules():
-            for slot in _slots(owner):
-                _drop(owner, slot)
+            owner.__dict__.get(_STORE, {}).clear()
 
 
 def strip_packed(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a module's __dict__ without packed copies: for an owner's __getstate__ (pickle, deepcopy)."""
-    state = {name: value for name, value in state.items() if name != _STORE}
-    state["_buffers"] = {n: b for n, b in state["_buffers"].items() if not n.startswith(_BUFFER)}
-    persistent = state["_non_persistent_buffers_set"]
-    state["_non_persistent_buffers_set"] = {n for n in persistent if not n.startswith(_BUFFER)}
-    return state
+    """A copy of a module's __dict__ without packed copies and names: for pickles and copies of an owner."""
+    return {key: value for key, value in state.items() if key != _STORE and not owned.is_name(key)}
 
 
-def _packed_buffers(module: nn.Module) -> Iterator[Tensor]:
-    seen = set()
-    for owner in module.modules():
-        for slot in _slots(owner):
-            buffer = owner._buffers[_BUFFER + slot]
-            if buffer is not None and id(buffer) not in seen:
-                seen.add(id(buffer))
-                yield buffer
+def packed_copies(module: nn.Module) -> list[Tensor]:
+    """The packed copies held now by `module` and everything below it."""
+    with _lock:
+        return [pack.packed for owner in module.modules() for pack in owner.__dict__.get(_STORE, {}).values()]
 
 
 def packed_bytes(module: nn.Module) -> int:
-    """Bytes of packed copies held now by `module` and everything below it."""
-    return sum(buffer.numel() for buffer in _packed_buffers(module))
+    """Their bytes."""
+    return sum(packed.numel() for packed in packed_copies(module))
 
 
 def predicted_packed_bytes(form: MlpForm, tensors: MlpTensors) -> int:
@@ -405,6 +375,7 @@ class FusedMLP(nn.Module):
             self.gate_proj = nn.Linear(d_in, d_hidden, bias=bias, dtype=dtype, device=device)
         self.up_proj = nn.Linear(d_in, d_hidden, bias=bias, dtype=dtype, device=device)
         self.down_proj = nn.Linear(d_hidden, d_out, bias=bias, dtype=dtype, device=device)
+        owned.name_owner(self, "mlp", self.form)
 
     @classmethod
     def from_linears(
@@ -426,6 +397,7 @@ class FusedMLP(nn.Module):
         if gate is not None:
             module.gate_proj = gate
         module.up_proj, module.down_proj = up, down
+        owned.name_owner(module, "mlp", form)
         return module
 
     def forward(self, x: Tensor) -> Tensor:
@@ -444,7 +416,9 @@ class FusedMLP(nn.Module):
         else:
             w_gate, b_gate = gate._parameters["weight"], gate._parameters["bias"]
         tensors = (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"])
-        y = run_prepared(self, "mlp", self.form, tensors, x)  # run_fused without its call: 2 % of a small layer
+        y = run_prepared(
+            self, "mlp", self.form, tensors, x
+        )  # run_fused without its call: 2 % of a small layer
         return run_unprepared(self, "mlp", self.form, tensors, x) if y is None else y
 
     def _layer_by_layer(self, x: Tensor) -> Tensor:
@@ -457,8 +431,12 @@ class FusedMLP(nn.Module):
         return f"activation={self.form.activation!r}, gated={self.form.gate != 'none'}"
 
     def _apply(self, fn: Any, recurse: bool = True) -> FusedMLP:
-        invalidate(self)  # .to(), .half(), .cuda(): the copy would be moved along for nothing
+        invalidate(self)  # .to(), .half(), .cuda(): the copy would keep the old weights alive
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         return strip_packed(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        owned.name_owner(self, "mlp", self.form)

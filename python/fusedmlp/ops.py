@@ -130,28 +130,34 @@ def _cast(value: Any, device_type: str, dtype: torch.dtype) -> Any:
     return value.to(dtype) if eligible else value
 
 
-def _register_autocast(device_type: str, key: str) -> None:
-    """As for torch's linear: operands in the region's dtype. A packed copy serves if the weights have it."""
-    dispatch_key = getattr(torch._C.DispatchKey, key)
+def autocast_rule(op: Callable[..., Tensor], device_type: str, key: str) -> Callable[..., Tensor]:
+    """As for torch's linear: operands in the region's dtype. `op` takes x and operands, or a packed copy or its
+    keeper too; those serve if the weights have that dtype."""
+    excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
-    def autocast_mlp(*args: Any) -> Tensor:
+    def plain(*args: Any) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(dispatch_key)):
+        with torch._C._ExcludeDispatchKeyGuard(excluded):
             return _mlp(*(_cast(arg, device_type, dtype) for arg in args))
 
-    def autocast_mlp_packed(x: Tensor, packed: Tensor, *operands: Any) -> Tensor:
+    def packed(first: Tensor, second: Tensor, *operands: Any) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
         if operands[1].dtype is not dtype:
-            return autocast_mlp(x, *operands)
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(dispatch_key)):
-            return _mlp_packed(_cast(x, device_type, dtype), packed, *operands)
+            return plain(first if op is _mlp_packed else second, *operands)
+        first, second = (
+            _cast(t, device_type, dtype) for t in (first, second)
+        )  # the one that is not x is an integer
+        with torch._C._ExcludeDispatchKeyGuard(excluded):
+            return op(first, second, *operands)
 
-    for name, op, function in (
-        ("mlp", _mlp, autocast_mlp),
-        ("mlp_packed", _mlp_packed, autocast_mlp_packed),
-    ):
-        _registrations.impl(name, function, key)
-        op.py_impl(dispatch_key)(function)
+    return plain if op is _mlp else packed
+
+
+def _register_autocast(device_type: str, key: str) -> None:
+    for name, op in (("mlp", _mlp), ("mlp_packed", _mlp_packed)):
+        rule = autocast_rule(op, device_type, key)
+        _registrations.impl(name, rule, key)
+        op.py_impl(getattr(torch._C.DispatchKey, key))(rule)
 
 
 _register_autocast("cpu", "AutocastCPU")

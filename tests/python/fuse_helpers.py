@@ -17,7 +17,9 @@ class FusedCalls(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += str(func).startswith(("fusedmlp.mlp.", "fusedmlp.mlp_packed."))
+        self.count += str(func).startswith(
+            tuple(f"fusedmlp.{name}." for name in ("mlp", "mlp_packed", "mlp_owned"))
+        )
         return func(*args, **(kwargs or {}))
 
 

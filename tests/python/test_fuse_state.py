@@ -55,6 +55,38 @@ def test_a_copy_of_a_sequential() -> None:
             assert fused_calls(lambda: other(x)) == 1
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_buffers_are_those_of_the_plain_model(name: str) -> None:
+    case = fuse_models.make(name)
+    before = [(name, buffer.shape) for name, buffer in case.model.named_buffers()]
+    fuse(case.model)
+    fuse_models.output(case.model, case.inputs)
+    assert packed_bytes(case.model) > 0
+    assert [(name, buffer.shape) for name, buffer in case.model.named_buffers()] == before
+
+
+def test_averaged_weights() -> None:
+    """torch.optim.swa_utils goes over the buffers of two models in step."""
+    model = nn.Sequential(Mlp(), nn.BatchNorm1d(24))
+    plain = copy.deepcopy(model)
+    fuse(model)
+    x = torch.randn(3, 24)
+    averages = []
+    for module in (plain, model):
+        average = torch.optim.swa_utils.AveragedModel(module)
+        steps = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(3):
+            module(x).square().mean().backward()
+            steps.step()
+            average.update_parameters(module)
+            with torch.no_grad():  # the copies of both are made in between
+                module(x), average.eval()(x)
+        averages.append(average)
+    with torch.no_grad():
+        torch.testing.assert_close(averages[1](x), averages[0](x), rtol=1e-3, atol=1e-3)
+        assert fused_calls(lambda: averages[1](x)) == 1
+
+
 def test_state_dict_goes_between_fused_and_plain() -> None:
     source, target = fuse_models.make("bert", seed=1), fuse_models.make("bert", seed=2)
     fuse(target.model)
