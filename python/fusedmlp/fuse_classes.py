@@ -15,11 +15,11 @@ from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as nn_module
 
 from . import owned
 from .modules import (
     MlpTensors,
+    hooks_for_all,
     invalidate,
     passed_over_safely,
     run_fused,
@@ -60,7 +60,7 @@ def may_pass_over(owner: nn.Module, site: Site) -> bool:
             return False
     if site.eval_only and (owner.training or any(child(owner, path).training for path in site.guarded)):
         return False
-    if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
+    if hooks_for_all():
         return False
     return _tracing_state() is None
 

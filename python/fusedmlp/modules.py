@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules import module as nn_module
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from . import formulas, ops, owned
@@ -141,6 +142,16 @@ def passed_over_safely(module: nn.Module, cls: type) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
+    )
+
+
+def hooks_for_all() -> bool:
+    """Whether any hook for all modules is registered, which would not fire for children that are passed over."""
+    return bool(
+        nn_module._global_forward_hooks
+        or nn_module._global_forward_pre_hooks
+        or nn_module._global_backward_hooks
+        or nn_module._global_backward_pre_hooks
     )
 
 
@@ -347,7 +358,7 @@ class FusedMLP(nn.Module):
 
     The children gate_proj (gated only), up_proj and down_proj are nn.Linear, initialised as those are, so the
     state_dict is that of an ordinary MLP. A child that was replaced, parametrized or given hooks is called as
-    it is, layer by layer.
+    it is, layer by layer; so are all while hooks for all modules are registered.
 
     Raises ValueError for an unknown activation or a width below 1.
     """
@@ -404,7 +415,7 @@ class FusedMLP(nn.Module):
         """x [..., d_in] -> [..., d_out], of the weights' dtype."""
         children = self._modules
         gate, up, down = children.get("gate_proj"), children["up_proj"], children["down_proj"]
-        if not (
+        if hooks_for_all() or not (
             passed_over_safely(up, nn.Linear)
             and passed_over_safely(down, nn.Linear)
             and (gate is None or passed_over_safely(gate, nn.Linear))

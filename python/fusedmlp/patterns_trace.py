@@ -17,10 +17,9 @@ from typing import Any, Callable, Iterable, Optional
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.modules import module as nn_module
 
 from . import patterns_modes
-from .modules import MlpForm
+from .modules import MlpForm, hooks_for_all
 from .patterns import (
     NotFusable,
     Path,
@@ -111,7 +110,7 @@ def trace(
 
     Returns the graph and None, or the graph up to where reading it failed and why.
     """
-    if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
+    if hooks_for_all():
         raise NotFusable("hooks for all modules are registered, which would not fire")
     graph = fx.Graph()
     tracer = patterns_modes.Tracer(graph)

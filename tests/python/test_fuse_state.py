@@ -13,7 +13,7 @@ from torch import nn
 import fuse_models
 from fuse_helpers import Gated, Mlp, assert_as_exact, double, fused_calls
 from fusedmlp.fuse import fuse, unfuse
-from fusedmlp.modules import packed_bytes
+from fusedmlp.modules import FusedMLP, packed_bytes
 
 KINDS = ["bert", "llama", "opt", "mpnet"]
 
@@ -194,6 +194,45 @@ def test_a_later_hook_inside_a_bert_layer_fires() -> None:
     case.model.encoder.layer[0].output.register_forward_hook(lambda module, args, output: seen.append(1))
     assert fused_calls(lambda: fuse_models.output(case.model, case.inputs)) == 1
     assert seen
+
+
+def _global(what: str):
+    return getattr(nn.modules.module, f"register_module_{what}_hook")
+
+
+@pytest.mark.parametrize("what", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+@pytest.mark.parametrize("name", ["mlp", "sequential", "layer", "bert", "FusedMLP"])
+def test_hooks_for_all_modules_fire(name: str, what: str) -> None:
+    if name == "FusedMLP":
+        model, width = FusedMLP(24, 56, gated=True), 24
+    else:
+        model, width = _compiled_cases()[name], 48 if name == "bert" else 24
+    if name != "FusedMLP":
+        fuse(model)
+    x = torch.randn(2, 3, width, requires_grad=True)
+    model(x)  # packed copies are there
+    seen = []
+    handle = _global(what)(lambda module, *_: seen.append(module))
+    try:
+        y = model(x)
+        (y[0] if isinstance(y, tuple) else y).sum().backward()
+    finally:
+        handle.remove()
+    # Never called: a dropout in BERT's attention, the last Linear of nn.MultiheadAttention.
+    uncalled = {"layer": 1, "bert": 1}.get(name, 0)
+    assert len(seen) == len(set(seen)) == len(list(model.modules())) - uncalled
+    if name != "FusedMLP":
+        with torch.no_grad():
+            assert fused_calls(lambda: model(x)) == 1
+
+
+@pytest.mark.parametrize("what", ["forward", "full_backward"])
+def test_with_hooks_for_all_modules_nothing_is_fused(what: str) -> None:
+    handle = _global(what)(lambda *_: None)
+    try:
+        assert "hooks for all modules" in fuse(Mlp()).skipped[0].reason
+    finally:
+        handle.remove()
 
 
 def test_a_child_replaced_later_is_used() -> None:
