@@ -27,6 +27,7 @@ from .modules import (
     run_unprepared,
     strip_packed,
 )
+from .ops import trains
 from .patterns import FUSED_DTYPES, Site, child, plain_weight, site_tensors
 
 _tracing_state = torch._C._get_tracing_state  # torch.jit.is_tracing without its Python
@@ -70,11 +71,14 @@ def fitting_tensors(
 ) -> Optional[MlpTensors]:
     """The weights, if they and x can go to the operator: one supported dtype, plain tensors, the right width.
 
-    A wrong width or device is left to the original method, whose message the caller expects.
+    A wrong width or device is left to the original method, whose message the caller expects; and so is training,
+    whose backward has what the original method saved.
     """
     if not isinstance(x, Tensor) or x.dim() < 1:
         return None
     tensors = tensors or site_tensors(owner, site)
+    if trains(tensors, x):
+        return None
     w_up = tensors.w_up
     dtype = w_up.dtype
     if dtype not in FUSED_DTYPES or x.shape[-1] != w_up.shape[1] or x.device != w_up.device:
@@ -148,6 +152,8 @@ def _traced_method(original: Callable, name: str) -> Callable:
             return original(self, *args, **kwargs)
         x = inputs[site.x]
         if not may_pass_over(self, site):
+            return original(self, *args, **kwargs)
+        if site.pre and isinstance(x, Tensor) and trains(site_tensors(self, site), x):
             return original(self, *args, **kwargs)
         for path in site.pre:
             x = child(self, path)(x)

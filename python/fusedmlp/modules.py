@@ -36,6 +36,7 @@ _prepare = torch.ops.fusedmlp._prepare.default
 _release = torch.ops.fusedmlp._release.default
 _compiling = torch.compiler.is_compiling
 _grad_enabled = torch.is_grad_enabled
+_needs_grad = ops.needs_grad
 _functorch_active = torch._C._are_functorch_transforms_active
 _autocast_active = torch._C._is_any_autocast_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
@@ -122,15 +123,6 @@ def _key(tensors: MlpTensors) -> tuple:
     return tuple(t is not None and (t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors)
 
 
-def _needs_grad(tensors: MlpTensors, x: Tensor) -> bool:
-    if x.requires_grad:
-        return True
-    for tensor in tensors:
-        if tensor is not None and tensor.requires_grad:
-            return True
-    return False
-
-
 def passed_over_safely(module: nn.Module, cls: type) -> bool:
     """Whether a child is what it was, so that not calling it goes unnoticed. Runs in every fused call."""
     if type(module) is not cls:
@@ -200,7 +192,9 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Ten
     """The MLP of `tensors`, MlpTensors or a tuple in that order, on x [..., d_in] -> [..., d_out].
 
     Without gradients on the CPU it uses, and where needed makes, the packed copy that `owner` keeps under `slot`
-    (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
+    (unless the owner has `_fusedmlp_pack = False`). With gradients it runs PyTorch's operations one by one, whose
+    backward has the pre-activations: to compute them again costs more than a fused forward saves. Raises what
+    `fusedmlp.mlp` raises.
     """
     y = run_prepared(owner, slot, form, tensors, x)
     return run_unprepared(owner, slot, form, tensors, x) if y is None else y
@@ -211,9 +205,8 @@ def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x
     if _compiling():
         return owned.run_traced(owner, slot, form, tensors, x)
     packed = None
-    if not (
-        (_grad_enabled() and _needs_grad(tensors, x)) or _functorch_active() or forward_ad._current_level >= 0
-    ):
+    graded = _grad_enabled() and _needs_grad(tensors, x)
+    if not (graded or _functorch_active() or forward_ad._current_level >= 0):
         packs = owner.__dict__.get(_STORE)
         pack = None if packs is None else packs.get(slot)
         if pack is None or pack.form is not form or pack.stale.value:
@@ -221,6 +214,8 @@ def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x
         else:
             packed = pack.packed
     try:
+        if graded:
+            return formulas.forward(x, *tensors, *form.arguments)
         if packed is None:
             return _mlp_eager(x, *tensors, *form.arguments)
         return _mlp_packed_eager(x, packed, *tensors, *form.arguments)
@@ -351,7 +346,7 @@ register_optimizer_step_post_hook(_after_optimizer_step)
 
 
 class FusedMLP(nn.Module):
-    """A transformer MLP whose forward is one fused operation.
+    """A transformer MLP whose forward is one fused operation; where gradients are needed, PyTorch's operations.
 
     plain  y = down_proj(act(up_proj(x)))
     gated  y = down_proj(act(gate_proj(x)) * up_proj(x))

@@ -103,6 +103,21 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def needs_grad(tensors: Sequence[_OPTIONAL], x: Tensor) -> bool:
+    """Whether any of them takes part in differentiation, where gradients are enabled."""
+    if x.requires_grad:
+        return True
+    for tensor in tensors:
+        if tensor is not None and tensor.requires_grad:
+            return True
+    return False
+
+
+def trains(tensors: Sequence[_OPTIONAL], x: Tensor) -> bool:
+    """Whether a backward pass may follow. None does while exporting: the program is for inference, whatever the mode."""
+    return torch.is_grad_enabled() and not torch.compiler.is_exporting() and needs_grad(tensors, x)
+
+
 def _autograd_mlp(keys: torch._C.DispatchKeySet, *args: Any) -> Tensor:
     if transformed() or any(torch._C._functorch.is_gradtrackingtensor(t) for t in args[:7] if t is not None):
         return formulas.forward(*args)  # torch's own operators know every transform
@@ -342,7 +357,8 @@ def mlp(
     returns a new contiguous [..., d_out]. Gated: give w_gate [d_hidden, d_in], or one w_up
     [2 * d_hidden, d_in] with gate_order "first" (gate rows, then up rows), "last" or "interleaved". float32,
     bfloat16 and float16 are fused; float64 is computed layer by layer. All tensors share dtype and device.
-    Differentiable. `alpha` and `limit` belong to the activation swiglu_oai.
+    Differentiable: the backward pass computes the pre-activations again, which takes no memory and one or two
+    more products. `alpha` and `limit` belong to the activation swiglu_oai.
 
     Raises TypeError, ValueError or NotImplementedError naming the argument, what came and what is accepted.
     """

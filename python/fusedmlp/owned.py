@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor, nn
 
-from . import ops
+from . import formulas, ops
 
 _NAME = "_fusedmlp_name_"  # + slot; in the owner's __dict__, where no buffer lives
 
@@ -46,6 +46,8 @@ def is_name(attribute: str) -> bool:
 
 def run_traced(owner: nn.Module, slot: str, form: Any, tensors: tuple, x: Tensor) -> Tensor:
     """What torch.compile is to record. An exported program lives in another process, where no owner is."""
+    if ops.trains(tensors, x):
+        return formulas.forward(x, *tensors, *form.arguments)
     name: Optional[Tensor] = getattr(owner, _NAME + slot, None)
     if (
         name is None
@@ -53,7 +55,6 @@ def run_traced(owner: nn.Module, slot: str, form: Any, tensors: tuple, x: Tensor
         or x.device.type != "cpu"
         or torch.compiler.is_exporting()
         or ops.transformed()
-        or (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *tensors)))
     ):
         return _mlp(x, *tensors, *form.arguments)
     return _mlp_owned(name, x, *tensors, *form.arguments)

@@ -24,8 +24,8 @@ class FusedCalls(TorchDispatchMode):
 
 
 def fused_calls(function) -> int:
-    """How many MLPs run fused in one call of `function`."""
-    with FusedCalls() as calls:
+    """How many MLPs run fused in one call of `function`, without gradients."""
+    with torch.no_grad(), FusedCalls() as calls:
         function()
     return calls.count
 

@@ -141,6 +141,37 @@ def test_training_gradients(name: str) -> None:
         assert error <= allowed + torch.finfo(torch.float32).eps * scale, key
 
 
+@pytest.mark.parametrize("name", ["mlp", "gated", "layer", "bert", "opt", "sequential"])
+def test_training_is_what_it_was(name: str) -> None:
+    """The same bits, the same memory kept for the backward pass: the module's own operations run."""
+    module = _compiled_cases()[name].eval()
+    plain = copy.deepcopy(module)
+    x = torch.randn(2, 3, 48 if name in ("bert", "opt") else 24)
+    fuse(module)
+    for needs in ("weights", "input"):
+        results = []
+        for model in (plain, module):
+            model.requires_grad_(needs == "weights")
+            given = x.clone().requires_grad_(needs == "input")
+            saved: list[tuple] = []
+
+            def keep(tensor, saved=saved):
+                saved.append(tuple(tensor.shape))
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                y = model(given)
+            y = y[0] if isinstance(y, tuple) else y
+            y.square().sum().backward()
+            gradients = [t.grad for t in (given, *model.parameters()) if t.grad is not None]
+            results.append(([y, *gradients], saved))
+            model.zero_grad()
+        assert results[0][1] == results[1][1]
+        assert all(torch.equal(a, b) for a, b in zip(results[0][0], results[1][0], strict=True))
+    module.requires_grad_(False)
+    assert fused_calls(lambda: module(x)) == 1
+
+
 def test_active_dropout_between_the_linears_runs_the_module_itself() -> None:
     case = fuse_models.make("t5")
     fuse(case.model)
