@@ -41,8 +41,9 @@ def fuse(model: nn.Module, *, max_extra_bytes: Optional[int] = None, check: bool
     """Swaps every supported MLP of `model` for its fused form, in place.
 
     Parameters, their names, state_dict, hooks and isinstance stay as they are. Each call decides anew whether
-    it runs fused: with active dropout between the Linears, an unsupported dtype, new hooks on a child that
-    would be passed over and the like, the module's own code runs. The forward of each module is read once,
+    it runs fused: where gradients are needed, with active dropout between the Linears, an unsupported dtype, new
+    hooks on a child that would be passed over and the like, the module's own code runs. So training is what it
+    was; evaluate under torch.no_grad() or torch.inference_mode(). The forward of each module is read once,
     now: after changing what it does (not its weights), call fuse() again.
 
     max_extra_bytes: bound for the sum of all packed copies of weights. MLPs over it run fused without a copy.

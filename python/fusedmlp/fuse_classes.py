@@ -15,10 +15,11 @@ from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as nn_module
 
+from . import owned
 from .modules import (
     MlpTensors,
+    hooks_for_all,
     invalidate,
     passed_over_safely,
     run_fused,
@@ -26,6 +27,7 @@ from .modules import (
     run_unprepared,
     strip_packed,
 )
+from .ops import trains
 from .patterns import FUSED_DTYPES, Site, child, plain_weight, site_tensors
 
 _tracing_state = torch._C._get_tracing_state  # torch.jit.is_tracing without its Python
@@ -59,7 +61,7 @@ def may_pass_over(owner: nn.Module, site: Site) -> bool:
             return False
     if site.eval_only and (owner.training or any(child(owner, path).training for path in site.guarded)):
         return False
-    if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
+    if hooks_for_all():
         return False
     return _tracing_state() is None
 
@@ -69,11 +71,14 @@ def fitting_tensors(
 ) -> Optional[MlpTensors]:
     """The weights, if they and x can go to the operator: one supported dtype, plain tensors, the right width.
 
-    A wrong width or device is left to the original method, whose message the caller expects.
+    A wrong width or device is left to the original method, whose message the caller expects; and so is training,
+    whose backward has what the original method saved.
     """
     if not isinstance(x, Tensor) or x.dim() < 1:
         return None
     tensors = tensors or site_tensors(owner, site)
+    if trains(tensors, x):
+        return None
     w_up = tensors.w_up
     dtype = w_up.dtype
     if dtype not in FUSED_DTYPES or x.shape[-1] != w_up.shape[1] or x.device != w_up.device:
@@ -147,6 +152,8 @@ def _traced_method(original: Callable, name: str) -> Callable:
             return original(self, *args, **kwargs)
         x = inputs[site.x]
         if not may_pass_over(self, site):
+            return original(self, *args, **kwargs)
+        if site.pre and isinstance(x, Tensor) and trains(site_tensors(self, site), x):
             return original(self, *args, **kwargs)
         for path in site.pre:
             x = child(self, path)(x)
@@ -301,6 +308,11 @@ class FusedMixin:
         super()._load_from_state_dict(*args, **kwargs)
         invalidate(self)
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if is_fused(self):
+            _name_sites(self)
+
     def __reduce_ex__(self, protocol):
         """Generated classes have no importable name: copies and files are rebuilt from the original class."""
         function, args, *rest = super().__reduce_ex__(protocol)
@@ -354,6 +366,12 @@ def swap(module: nn.Module, kind: str, plan: FusedPlan) -> None:
     """Makes `module` run fused. Raises TypeError where Python can not change the class of this instance."""
     module.__class__ = fused_class(type(module), kind, tuple(plan.sites))
     module.__dict__["_fusedmlp_plan"] = plan
+    _name_sites(module)
+
+
+def _name_sites(module: nn.Module) -> None:
+    for site in module._fusedmlp_plan.sites.values():
+        owned.name_owner(module, site.slot, site.form)
 
 
 def restore(module: nn.Module) -> None:
@@ -365,9 +383,5 @@ def restore(module: nn.Module) -> None:
     invalidate(module)
     if "_fusedmlp_original" in type(module).__dict__:
         module.__class__ = module._fusedmlp_original
-    for holder in (module.__dict__, module._buffers):
-        for name in [name for name in holder if name.startswith("_fusedmlp")]:
-            del holder[name]
-    module._non_persistent_buffers_set -= {
-        name for name in module._non_persistent_buffers_set if name.startswith("_fusedmlp")
-    }
+    for name in [name for name in module.__dict__ if name.startswith("_fusedmlp")]:
+        del module.__dict__[name]

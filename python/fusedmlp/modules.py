@@ -1,7 +1,7 @@
 """Running an MLP whose weights belong to an nn.Module, and FusedMLP, a module of its own.
 
-A packed copy of the weights is a non-persistent uint8 buffer of the module that owns them, made at the first
-call without gradients. At every use the operator compares addresses, shapes, strides, dtypes and version
+A packed copy of the weights is kept by the module that owns them, no buffer of it, and made at the first call
+without gradients. At every use the operator compares addresses, shapes, strides, dtypes and version
 counters of the weights with those the copy was made from; where they differ it computes from the weights
 themselves and marks the copy, and the next call makes a new one. PyTorch does not count writes through
 `.data`, nor writes to inference tensors: after those, and only those, call `invalidate(module)`. (Optimizers
@@ -14,30 +14,29 @@ import ctypes
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules import module as nn_module
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from . import formulas, ops
+from . import formulas, ops, owned
 from .formulas import ACTIVATIONS, GATES
 
-_BUFFER = "_fusedmlp_packed_"  # + slot
 _STALE_OFFSET = 56  # of PackedHeader::stale, csrc/packed_tensor.h
 _STORE = "_fusedmlp_packs"  # in the owner's __dict__: slot -> _Pack
 
 # What the eager path calls: an operator without the Python wrapper around it.
-_mlp = torch.ops.fusedmlp.mlp.default
-_mlp_packed = torch.ops.fusedmlp.mlp_packed.default
-_mlp_eager = _mlp._op
-_mlp_packed_eager = _mlp_packed._op
+_mlp_eager = torch.ops.fusedmlp.mlp.default._op
+_mlp_packed_eager = torch.ops.fusedmlp.mlp_packed.default._op
 _mlp_prepared_eager = torch.ops.fusedmlp._mlp_prepared.default._op
 _prepare = torch.ops.fusedmlp._prepare.default
 _release = torch.ops.fusedmlp._release.default
 _compiling = torch.compiler.is_compiling
 _grad_enabled = torch.is_grad_enabled
+_needs_grad = ops.needs_grad
 _functorch_active = torch._C._are_functorch_transforms_active
 _autocast_active = torch._C._is_any_autocast_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack
@@ -124,15 +123,6 @@ def _key(tensors: MlpTensors) -> tuple:
     return tuple(t is not None and (t.data_ptr(), -1 if t.is_inference() else t._version) for t in tensors)
 
 
-def _needs_grad(tensors: MlpTensors, x: Tensor) -> bool:
-    if x.requires_grad:
-        return True
-    for tensor in tensors:
-        if tensor is not None and tensor.requires_grad:
-            return True
-    return False
-
-
 def passed_over_safely(module: nn.Module, cls: type) -> bool:
     """Whether a child is what it was, so that not calling it goes unnoticed. Runs in every fused call."""
     if type(module) is not cls:
@@ -144,6 +134,16 @@ def passed_over_safely(module: nn.Module, cls: type) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
+    )
+
+
+def hooks_for_all() -> bool:
+    """Whether any hook for all modules is registered, which would not fire for children that are passed over."""
+    return bool(
+        nn_module._global_forward_hooks
+        or nn_module._global_forward_pre_hooks
+        or nn_module._global_backward_hooks
+        or nn_module._global_backward_pre_hooks
     )
 
 
@@ -191,8 +191,10 @@ def run_prepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: 
 def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
     """The MLP of `tensors`, MlpTensors or a tuple in that order, on x [..., d_in] -> [..., d_out].
 
-    Without gradients on the CPU it uses, and where needed makes, the packed copy `_fusedmlp_packed_<slot>` of
-    `owner` (unless the owner has `_fusedmlp_pack = False`). Raises what `fusedmlp.mlp` raises.
+    Without gradients on the CPU it uses, and where needed makes, the packed copy that `owner` keeps under `slot`
+    (unless the owner has `_fusedmlp_pack = False`). With gradients it runs PyTorch's operations one by one, whose
+    backward has the pre-activations: to compute them again costs more than a fused forward saves. Raises what
+    `fusedmlp.mlp` raises.
     """
     y = run_prepared(owner, slot, form, tensors, x)
     return run_unprepared(owner, slot, form, tensors, x) if y is None else y
@@ -201,13 +203,10 @@ def run_fused(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Ten
 def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x: Tensor) -> Tensor:
     """run_fused with the tensors as the operator's operands."""
     if _compiling():
-        return _run_traced(owner, slot, form, tensors, x)
+        return owned.run_traced(owner, slot, form, tensors, x)
     packed = None
-    if not (
-        (_grad_enabled() and _needs_grad(tensors, x))
-        or _functorch_active()
-        or forward_ad._current_level >= 0
-    ):
+    graded = _grad_enabled() and _needs_grad(tensors, x)
+    if not (graded or _functorch_active() or forward_ad._current_level >= 0):
         packs = owner.__dict__.get(_STORE)
         pack = None if packs is None else packs.get(slot)
         if pack is None or pack.form is not form or pack.stale.value:
@@ -215,6 +214,8 @@ def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x
         else:
             packed = pack.packed
     try:
+        if graded:
+            return formulas.forward(x, *tensors, *form.arguments)
         if packed is None:
             return _mlp_eager(x, *tensors, *form.arguments)
         return _mlp_packed_eager(x, packed, *tensors, *form.arguments)
@@ -224,16 +225,7 @@ def run_unprepared(owner: nn.Module, slot: str, form: MlpForm, tensors: tuple, x
         raise
 
 
-def _run_traced(owner: nn.Module, slot: str, form: MlpForm, tensors: MlpTensors, x: Tensor) -> Tensor:
-    """Under torch.compile: the packed copy if there is one. An exported program lives in another process,
-    where a packed copy means nothing, so it gets the plain weights."""
-    packed = None
-    graded = (torch.is_grad_enabled() and _needs_grad(tensors, x)) or ops.transformed()
-    if not graded and not torch.compiler.is_exporting():
-        packed = owner._buffers.get(_BUFFER + slot)
-    if packed is None:
-        return _mlp(x, *tensors, *form.arguments)
-    return _mlp_packed(x, packed, *tensors, *form.arguments)
+owned.implement(run_fused)
 
 
 def _packable(owner: nn.Module, form: MlpForm, tensors: MlpTensors) -> bool:
@@ -277,7 +269,6 @@ def _repack(
         if packs is None:
             packs = owner.__dict__[_STORE] = _Packs()
         packs[slot] = pack
-        owner.register_buffer(_BUFFER + slot, packed, persistent=False)
         _owners.add(owner)
         return packed
 
@@ -291,12 +282,6 @@ def _drop(owner: nn.Module, slot: str) -> None:
     packs = owner.__dict__.get(_STORE)
     if packs is not None:
         packs.pop(slot, None)
-    owner._buffers.pop(_BUFFER + slot, None)
-    owner._non_persistent_buffers_set.discard(_BUFFER + slot)
-
-
-def _slots(owner: nn.Module) -> list[str]:
-    return [name[len(_BUFFER) :] for name in owner._buffers if name.startswith(_BUFFER)]
 
 
 def invalidate(module: nn.Module) -> None:
@@ -309,32 +294,23 @@ def invalidate(module: nn.Module) -> None:
         raise TypeError(f"module: must be a torch.nn.Module, got {type(module).__name__}")
     with _lock:
         for owner in module.modules():
-            for slot in _slots(owner):
-                _drop(owner, slot)
+            owner.__dict__.get(_STORE, {}).clear()
 
 
 def strip_packed(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a module's __dict__ without packed copies: for an owner's __getstate__ (pickle, deepcopy)."""
-    state = {name: value for name, value in state.items() if name != _STORE}
-    state["_buffers"] = {n: b for n, b in state["_buffers"].items() if not n.startswith(_BUFFER)}
-    persistent = state["_non_persistent_buffers_set"]
-    state["_non_persistent_buffers_set"] = {n for n in persistent if not n.startswith(_BUFFER)}
-    return state
+    """A copy of a module's __dict__ without packed copies and names: for pickles and copies of an owner."""
+    return {key: value for key, value in state.items() if key != _STORE and not owned.is_name(key)}
 
 
-def _packed_buffers(module: nn.Module) -> Iterator[Tensor]:
-    seen = set()
-    for owner in module.modules():
-        for slot in _slots(owner):
-            buffer = owner._buffers[_BUFFER + slot]
-            if buffer is not None and id(buffer) not in seen:
-                seen.add(id(buffer))
-                yield buffer
+def packed_copies(module: nn.Module) -> list[Tensor]:
+    """The packed copies held now by `module` and everything below it."""
+    with _lock:
+        return [pack.packed for owner in module.modules() for pack in owner.__dict__.get(_STORE, {}).values()]
 
 
 def packed_bytes(module: nn.Module) -> int:
-    """Bytes of packed copies held now by `module` and everything below it."""
-    return sum(buffer.numel() for buffer in _packed_buffers(module))
+    """Their bytes."""
+    return sum(packed.numel() for packed in packed_copies(module))
 
 
 def predicted_packed_bytes(form: MlpForm, tensors: MlpTensors) -> int:
@@ -370,14 +346,14 @@ register_optimizer_step_post_hook(_after_optimizer_step)
 
 
 class FusedMLP(nn.Module):
-    """A transformer MLP whose forward is one fused operation.
+    """A transformer MLP whose forward is one fused operation; where gradients are needed, PyTorch's operations.
 
     plain  y = down_proj(act(up_proj(x)))
     gated  y = down_proj(act(gate_proj(x)) * up_proj(x))
 
     The children gate_proj (gated only), up_proj and down_proj are nn.Linear, initialised as those are, so the
     state_dict is that of an ordinary MLP. A child that was replaced, parametrized or given hooks is called as
-    it is, layer by layer.
+    it is, layer by layer; so are all while hooks for all modules are registered.
 
     Raises ValueError for an unknown activation or a width below 1.
     """
@@ -405,6 +381,7 @@ class FusedMLP(nn.Module):
             self.gate_proj = nn.Linear(d_in, d_hidden, bias=bias, dtype=dtype, device=device)
         self.up_proj = nn.Linear(d_in, d_hidden, bias=bias, dtype=dtype, device=device)
         self.down_proj = nn.Linear(d_hidden, d_out, bias=bias, dtype=dtype, device=device)
+        owned.name_owner(self, "mlp", self.form)
 
     @classmethod
     def from_linears(
@@ -426,13 +403,14 @@ class FusedMLP(nn.Module):
         if gate is not None:
             module.gate_proj = gate
         module.up_proj, module.down_proj = up, down
+        owned.name_owner(module, "mlp", form)
         return module
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., d_in] -> [..., d_out], of the weights' dtype."""
         children = self._modules
         gate, up, down = children.get("gate_proj"), children["up_proj"], children["down_proj"]
-        if not (
+        if hooks_for_all() or not (
             passed_over_safely(up, nn.Linear)
             and passed_over_safely(down, nn.Linear)
             and (gate is None or passed_over_safely(gate, nn.Linear))
@@ -444,7 +422,9 @@ class FusedMLP(nn.Module):
         else:
             w_gate, b_gate = gate._parameters["weight"], gate._parameters["bias"]
         tensors = (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"])
-        y = run_prepared(self, "mlp", self.form, tensors, x)  # run_fused without its call: 2 % of a small layer
+        y = run_prepared(
+            self, "mlp", self.form, tensors, x
+        )  # run_fused without its call: 2 % of a small layer
         return run_unprepared(self, "mlp", self.form, tensors, x) if y is None else y
 
     def _layer_by_layer(self, x: Tensor) -> Tensor:
@@ -457,8 +437,12 @@ class FusedMLP(nn.Module):
         return f"activation={self.form.activation!r}, gated={self.form.gate != 'none'}"
 
     def _apply(self, fn: Any, recurse: bool = True) -> FusedMLP:
-        invalidate(self)  # .to(), .half(), .cuda(): the copy would be moved along for nothing
+        invalidate(self)  # .to(), .half(), .cuda(): the copy would keep the old weights alive
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         return strip_packed(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        owned.name_owner(self, "mlp", self.form)

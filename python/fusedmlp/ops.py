@@ -103,6 +103,21 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def needs_grad(tensors: Sequence[_OPTIONAL], x: Tensor) -> bool:
+    """Whether any of them takes part in differentiation, where gradients are enabled."""
+    if x.requires_grad:
+        return True
+    for tensor in tensors:
+        if tensor is not None and tensor.requires_grad:
+            return True
+    return False
+
+
+def trains(tensors: Sequence[_OPTIONAL], x: Tensor) -> bool:
+    """Whether a backward pass may follow. None does while exporting: the program is for inference, whatever the mode."""
+    return torch.is_grad_enabled() and not torch.compiler.is_exporting() and needs_grad(tensors, x)
+
+
 def _autograd_mlp(keys: torch._C.DispatchKeySet, *args: Any) -> Tensor:
     if transformed() or any(torch._C._functorch.is_gradtrackingtensor(t) for t in args[:7] if t is not None):
         return formulas.forward(*args)  # torch's own operators know every transform
@@ -130,28 +145,34 @@ def _cast(value: Any, device_type: str, dtype: torch.dtype) -> Any:
     return value.to(dtype) if eligible else value
 
 
-def _register_autocast(device_type: str, key: str) -> None:
-    """As for torch's linear: operands in the region's dtype. A packed copy serves if the weights have it."""
-    dispatch_key = getattr(torch._C.DispatchKey, key)
+def autocast_rule(op: Callable[..., Tensor], device_type: str, key: str) -> Callable[..., Tensor]:
+    """As for torch's linear: operands in the region's dtype. `op` takes x and operands, or a packed copy or its
+    keeper too; those serve if the weights have that dtype."""
+    excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
-    def autocast_mlp(*args: Any) -> Tensor:
+    def plain(*args: Any) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(dispatch_key)):
+        with torch._C._ExcludeDispatchKeyGuard(excluded):
             return _mlp(*(_cast(arg, device_type, dtype) for arg in args))
 
-    def autocast_mlp_packed(x: Tensor, packed: Tensor, *operands: Any) -> Tensor:
+    def packed(first: Tensor, second: Tensor, *operands: Any) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
         if operands[1].dtype is not dtype:
-            return autocast_mlp(x, *operands)
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(dispatch_key)):
-            return _mlp_packed(_cast(x, device_type, dtype), packed, *operands)
+            return plain(first if op is _mlp_packed else second, *operands)
+        first, second = (
+            _cast(t, device_type, dtype) for t in (first, second)
+        )  # the one that is not x is an integer
+        with torch._C._ExcludeDispatchKeyGuard(excluded):
+            return op(first, second, *operands)
 
-    for name, op, function in (
-        ("mlp", _mlp, autocast_mlp),
-        ("mlp_packed", _mlp_packed, autocast_mlp_packed),
-    ):
-        _registrations.impl(name, function, key)
-        op.py_impl(dispatch_key)(function)
+    return plain if op is _mlp else packed
+
+
+def _register_autocast(device_type: str, key: str) -> None:
+    for name, op in (("mlp", _mlp), ("mlp_packed", _mlp_packed)):
+        rule = autocast_rule(op, device_type, key)
+        _registrations.impl(name, rule, key)
+        op.py_impl(getattr(torch._C.DispatchKey, key))(rule)
 
 
 _register_autocast("cpu", "AutocastCPU")
@@ -336,7 +357,8 @@ def mlp(
     returns a new contiguous [..., d_out]. Gated: give w_gate [d_hidden, d_in], or one w_up
     [2 * d_hidden, d_in] with gate_order "first" (gate rows, then up rows), "last" or "interleaved". float32,
     bfloat16 and float16 are fused; float64 is computed layer by layer. All tensors share dtype and device.
-    Differentiable. `alpha` and `limit` belong to the activation swiglu_oai.
+    Differentiable: the backward pass computes the pre-activations again, which takes no memory and one or two
+    more products. `alpha` and `limit` belong to the activation swiglu_oai.
 
     Raises TypeError, ValueError or NotImplementedError naming the argument, what came and what is accepted.
     """

@@ -4,7 +4,7 @@ Such a forward has attention and caches around the MLP, and rewriting it would t
 of it. So it stays, and runs on a view of the layer in which the parts of the MLP are replaced (fuse_classes).
 What they are, and that the hidden goes nowhere else, is read by tracing, with everything but the MLP as
 opaque leaves. Where the trace breaks off behind the MLP (a branch on a dtype), a trial run with the original
-parts has to agree too.
+parts has to agree too. Contexts in the forward stay; only within the MLP there may be none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import fx, nn
 
 from .modules import MlpForm
 from .patterns import NotFusable, Path, Site, child, function_activation, is_linear_like
-from .patterns_trace import Match, is_leaf, signature, trace
+from .patterns_modes import SURROUNDINGS
+from .patterns_trace import Match, agreed, is_leaf, signature, trace
 
 
 def layer_site(owner: nn.Module) -> Site:
@@ -49,6 +50,15 @@ def holds_one_linear(module: nn.Module) -> bool:
 
 
 def _read(owner: nn.Module, training: bool) -> Site:
+    sites = []
+    for surroundings in SURROUNDINGS:
+        with surroundings():
+            sites.append(_read_once(owner, training))
+    trial = any(site.needs_trial for site in sites)
+    return agreed([replace(site, needs_trial=trial) for site in sites])
+
+
+def _read_once(owner: nn.Module, training: bool) -> Site:
     parameters = signature(owner, "forward")
     graph, broken = trace(owner, "forward", parameters, training, _opaque)
     found: list[tuple[Match, Path, tuple]] = []

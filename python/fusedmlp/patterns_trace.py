@@ -3,7 +3,7 @@
 The method runs once on torch.fx placeholders, on a stand-in for the module, so what is recognised is what the
 code does, whatever the class is called: BertLayer.feed_forward_chunk, LlamaMLP.forward and a user's own class
 are read the same way. It runs in evaluation and in training mode; where the two differ, fusing is for
-evaluation only.
+evaluation only. Contexts inside it (patterns_modes) would be lost, so a method with any is left alone.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import inspect
 import operator
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Iterable, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.modules import module as nn_module
 
-from .modules import MlpForm
+from . import patterns_modes
+from .modules import MlpForm, hooks_for_all
 from .patterns import (
     NotFusable,
     Path,
@@ -110,12 +110,13 @@ def trace(
 
     Returns the graph and None, or the graph up to where reading it failed and why.
     """
-    if nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks:
+    if hooks_for_all():
         raise NotFusable("hooks for all modules are registered, which would not fire")
     graph = fx.Graph()
-    tracer = fx.proxy.GraphAppendingTracer(graph)
+    tracer = patterns_modes.Tracer(graph)
+    modes = patterns_modes.current()
     required = [name for name, p in parameters.items() if p.default is inspect.Parameter.empty]
-    inputs = [fx.Proxy(graph.placeholder(name), tracer) for name in required]
+    inputs = [tracer.create_proxy("placeholder", name, (), {}) for name in required]
     try:
         result = getattr(type(owner), method)(_stand_in(owner, tracer, training, leaf), *inputs)
         graph.output(tracer.create_arg(result))
@@ -123,14 +124,27 @@ def trace(
         text = " ".join(str(error).split()) or type(error).__name__
         text = text if len(text) <= 90 else text[:87] + "..."
         return graph, NotFusable(f"its {method} can not be read symbolically ({text})")
-    return graph, None
+    left = patterns_modes.changed((modes, patterns_modes.current()))
+    return graph, NotFusable(f"its {method} changes {left} and leaves it so") if left else None
 
 
-def _whole(owner: nn.Module, method: str, parameters: dict, training: bool) -> Match:
-    graph, broken = trace(owner, method, parameters, training)
-    if broken is not None:
-        raise broken
-    return Match(owner, method, parameters, graph)
+def whole(owner: nn.Module, method: str, parameters: dict, training: bool) -> list[Match]:
+    """A match of all that `method` does under each of patterns_modes.SURROUNDINGS."""
+    matches: list[Match] = []
+    for surroundings in patterns_modes.SURROUNDINGS:
+        with surroundings():
+            graph, broken = trace(owner, method, parameters, training)
+        if broken is not None:
+            raise NotFusable(f"under torch.autocast {broken}") if matches else broken
+        matches.append(Match(owner, method, parameters, graph))
+    return matches
+
+
+def agreed(found: list) -> Any:
+    """The one thing that was found under all surroundings."""
+    if any(other != found[0] for other in found):
+        raise NotFusable("its forward does something else under torch.autocast or inference mode")
+    return found[0]
 
 
 def signature(owner: nn.Module, method: str) -> dict[str, inspect.Parameter]:
@@ -143,9 +157,13 @@ def signature(owner: nn.Module, method: str) -> dict[str, inspect.Parameter]:
 def trace_site(owner: nn.Module, method: str = "forward") -> Site:
     """The MLP that `method` of `owner` computes. Raises NotFusable, with the reason, if it is no MLP."""
     parameters = signature(owner, method)
-    site = _whole(owner, method, parameters, training=False).site()
+
+    def read(training: bool) -> Site:
+        return agreed([match.site() for match in whole(owner, method, parameters, training)])
+
+    site = read(training=False)
     try:
-        same = _whole(owner, method, parameters, training=True).site() == site
+        same = read(training=True) == site
     except NotFusable:
         same = False
     return site if same else replace(site, eval_only=True)
@@ -222,6 +240,7 @@ class Match:
         form, gate, up, _, order = self._hidden(self._skip_inert(self._input(node)))
         calls = [n.target for n in self.graph.nodes if n.op == "call_module"]
         paths = [self._path(node), up, *([gate] if order == "separate" else []), *self.passed]
+        self._same_modes([node, *self.used.difference(self.placeholders)])
         if any(calls.count(".".join(path)) != 1 for path in paths):
             raise NotFusable("a part of the MLP is called more than once")
         return self._path(node), (form, gate if order == "separate" else None, up, order)
@@ -404,6 +423,12 @@ class Match:
             if node.op == "get_attr" or (node.op == "call_method" and node.target in _HARMLESS_METHODS):
                 continue
             raise NotFusable(self._unknown(node, "beside the MLP"))
+        self._same_modes(self.graph.nodes)
+
+    def _same_modes(self, nodes: Iterable[fx.Node]) -> None:
+        mode = patterns_modes.changed_between(nodes)
+        if mode is not None:
+            raise NotFusable(f"its {self.method} changes {mode}, which a fused call would not")
 
     # Nodes.
 

@@ -17,13 +17,15 @@ class FusedCalls(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += str(func).startswith(("fusedmlp.mlp.", "fusedmlp.mlp_packed."))
+        self.count += str(func).startswith(
+            tuple(f"fusedmlp.{name}." for name in ("mlp", "mlp_packed", "mlp_owned"))
+        )
         return func(*args, **(kwargs or {}))
 
 
 def fused_calls(function) -> int:
-    """How many MLPs run fused in one call of `function`."""
-    with FusedCalls() as calls:
+    """How many MLPs run fused in one call of `function`, without gradients."""
+    with torch.no_grad(), FusedCalls() as calls:
         function()
     return calls.count
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import io
+import pickle
+import weakref
 
 import pytest
 import torch
@@ -14,13 +18,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import fusedmlp
 from fusedmlp.modules import packed_bytes
 
-MLP, PACKED = torch.ops.fusedmlp.mlp.default, torch.ops.fusedmlp.mlp_packed.default
+MLP, OWNED = torch.ops.fusedmlp.mlp.default, torch.ops.fusedmlp.mlp_owned.default
 
 
 def operators(counter):
     """The fusedmlp operators of all graphs that were compiled."""
     calls = (n.target for graph in counter.graphs for n in graph.graph.nodes if n.op == "call_function")
-    return [target for target in calls if target in (MLP, PACKED)]
+    return [target for target in calls if target in (MLP, OWNED)]
 
 
 class Model(nn.Module):
@@ -43,12 +47,13 @@ def test_one_graph_for_every_token_count(packed):
             model(torch.randn(2, 16))
         for tokens in (2, 3, 17, 64):
             x = torch.randn(tokens, 16)
-            torch.testing.assert_close(compiled(x), model(x) if packed else eager(model, x))
-    assert operators(counter) == [PACKED if packed else MLP]
+            torch.testing.assert_close(compiled(x), eager(model, x))
+            assert packed_bytes(model) > 0
+            model(x)
+    assert operators(counter) == [OWNED]
 
 
 def eager(model, x):
-    """Without making a packed copy, which would be a reason to compile again."""
     mlp, h = model.mlp, model.norm(x)
     return x + mlp.down_proj(nn.functional.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
 
@@ -62,7 +67,89 @@ def test_training_through_a_compiled_graph():
         ours = torch.autograd.grad(compiled(x).square().sum(), list(model.parameters()))
         theirs = torch.autograd.grad(eager(model, x).square().sum(), list(model.parameters()))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert operators(counter) == [MLP]
+    assert operators(counter) == []
+
+
+def _to(module):
+    return module.to(torch.bfloat16).float()
+
+
+def _load(module):
+    module.load_state_dict(fusedmlp.FusedMLP(16, 24).state_dict())
+    return module
+
+
+def _add(module):
+    with torch.no_grad():
+        module.up_proj.weight.add_(1)
+    return module
+
+
+def _replace(module):
+    module.up_proj.weight = nn.Parameter(torch.randn(24, 16))
+    return module
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_graph_makes_and_renews_the_packed_copy(backend):
+    """Whatever was done to the module, the second call of the graph runs from a fresh copy."""
+    module = fusedmlp.FusedMLP(16, 24)
+    graph = torch.compile(module, backend=backend)
+    changes = [lambda m: m, _to, _load, _add, _replace, lambda m: fusedmlp.invalidate(m) or m]
+    if backend == "aot_eager":
+        changes += [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+    x = torch.randn(3, 16)
+    for change in changes:
+        module = change(module)
+        if change in changes[6:]:
+            graph = torch.compile(module, backend=backend)
+        with torch.no_grad():
+            hidden = nn.functional.gelu(module.up_proj(x))
+            for _ in range(2):
+                torch.testing.assert_close(graph(x), module.down_proj(hidden), rtol=2e-4, atol=2e-5)
+            pack = module._fusedmlp_packs["mlp"]
+            assert not pack.stale.value and pack.tensors[1] is module.up_proj.weight
+            assert torch.equal(graph(x), module(x)) and module._fusedmlp_packs["mlp"] is pack
+
+
+def test_layers_that_are_alike_share_a_graph_and_not_a_copy():
+    layers = [fusedmlp.FusedMLP(16, 24) for _ in range(3)]
+    counter = CompileCounterWithBackend("aot_eager")
+    run = torch.compile(lambda module, x: module(x), fullgraph=True, backend=counter)
+    x = torch.randn(3, 16)
+    with torch.no_grad():
+        for module in layers:
+            for _ in range(2):
+                expected = module.down_proj(nn.functional.gelu(module.up_proj(x)))
+                torch.testing.assert_close(run(module, x), expected, rtol=2e-4, atol=2e-5)
+        assert counter.frame_count == 1
+        assert len({module._fusedmlp_packs["mlp"].handle for module in layers}) == 3
+
+
+def test_a_graph_keeps_to_the_bound_of_packed_copies():
+    module = fusedmlp.FusedMLP(16, 24)
+    module._fusedmlp_pack = False
+    with torch.no_grad():
+        torch.compile(module, backend="aot_eager")(torch.randn(3, 16))
+    assert packed_bytes(module) == 0
+
+
+def test_a_graph_keeps_no_owner_alive():
+    module, x = fusedmlp.FusedMLP(16, 24), torch.randn(3, 16)
+    tensors = [None, module.up_proj.weight, module.down_proj.weight, None, module.up_proj.bias]
+    arguments = [x, *tensors, module.down_proj.bias, *module.form.arguments]
+    name = module._fusedmlp_name_mlp
+    with torch.no_grad():
+        expected = module(x)
+        assert torch.equal(torch.ops.fusedmlp.mlp_owned(name, *arguments), expected)
+        known = weakref.ref(module)
+        del module
+        gc.collect()
+        assert known() is None
+        torch.testing.assert_close(torch.ops.fusedmlp.mlp_owned(name, *arguments), expected)
+    torch.library.opcheck(
+        OWNED, (name, *(a.detach() if isinstance(a, nn.Parameter) else a for a in arguments))
+    )
 
 
 def test_inductor():
@@ -71,7 +158,7 @@ def test_inductor():
         expected = model(x)
         compiled = torch.compile(model, fullgraph=True)
         torch.testing.assert_close(compiled(x), expected)
-        model.mlp.up_proj.weight.add_(1)  # the graph keeps the copy; the operator sees that it is stale
+        model.mlp.up_proj.weight.add_(1)  # the operator sees that the copy is stale
         torch.testing.assert_close(compiled(x), eager(model, x))
     gradient = torch.autograd.grad(compiled(x).square().sum(), model.mlp.down_proj.weight)
     torch.testing.assert_close(
@@ -140,7 +227,7 @@ def test_export_with_dynamic_tokens(strict):
     tokens = torch.export.Dim("tokens", min=1, max=4096)
     program = torch.export.export(model, (torch.randn(4, 16),), dynamic_shapes=({0: tokens},), strict=strict)
     calls = [node.target for node in program.graph.nodes if node.op == "call_function"]
-    assert MLP in calls and PACKED not in calls
+    assert MLP in calls and OWNED not in calls
     stream = io.BytesIO()
     torch.export.save(program, stream)
     stream.seek(0)

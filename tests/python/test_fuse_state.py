@@ -13,7 +13,7 @@ from torch import nn
 import fuse_models
 from fuse_helpers import Gated, Mlp, assert_as_exact, double, fused_calls
 from fusedmlp.fuse import fuse, unfuse
-from fusedmlp.modules import packed_bytes
+from fusedmlp.modules import FusedMLP, packed_bytes
 
 KINDS = ["bert", "llama", "opt", "mpnet"]
 
@@ -53,6 +53,38 @@ def test_a_copy_of_a_sequential() -> None:
         for other in (copy.deepcopy(model), _torch_save(model)):
             assert torch.equal(other(x), model(x))
             assert fused_calls(lambda: other(x)) == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_buffers_are_those_of_the_plain_model(name: str) -> None:
+    case = fuse_models.make(name)
+    before = [(name, buffer.shape) for name, buffer in case.model.named_buffers()]
+    fuse(case.model)
+    fuse_models.output(case.model, case.inputs)
+    assert packed_bytes(case.model) > 0
+    assert [(name, buffer.shape) for name, buffer in case.model.named_buffers()] == before
+
+
+def test_averaged_weights() -> None:
+    """torch.optim.swa_utils goes over the buffers of two models in step."""
+    model = nn.Sequential(Mlp(), nn.BatchNorm1d(24))
+    plain = copy.deepcopy(model)
+    fuse(model)
+    x = torch.randn(3, 24)
+    averages = []
+    for module in (plain, model):
+        average = torch.optim.swa_utils.AveragedModel(module)
+        steps = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(3):
+            module(x).square().mean().backward()
+            steps.step()
+            average.update_parameters(module)
+            with torch.no_grad():  # the copies of both are made in between
+                module(x), average.eval()(x)
+        averages.append(average)
+    with torch.no_grad():
+        torch.testing.assert_close(averages[1](x), averages[0](x), rtol=1e-3, atol=1e-3)
+        assert fused_calls(lambda: averages[1](x)) == 1
 
 
 def test_state_dict_goes_between_fused_and_plain() -> None:
@@ -109,6 +141,37 @@ def test_training_gradients(name: str) -> None:
         assert error <= allowed + torch.finfo(torch.float32).eps * scale, key
 
 
+@pytest.mark.parametrize("name", ["mlp", "gated", "layer", "bert", "opt", "sequential"])
+def test_training_is_what_it_was(name: str) -> None:
+    """The same bits, the same memory kept for the backward pass: the module's own operations run."""
+    module = _compiled_cases()[name].eval()
+    plain = copy.deepcopy(module)
+    x = torch.randn(2, 3, 48 if name in ("bert", "opt") else 24)
+    fuse(module)
+    for needs in ("weights", "input"):
+        results = []
+        for model in (plain, module):
+            model.requires_grad_(needs == "weights")
+            given = x.clone().requires_grad_(needs == "input")
+            saved: list[tuple] = []
+
+            def keep(tensor, saved=saved):
+                saved.append(tuple(tensor.shape))
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                y = model(given)
+            y = y[0] if isinstance(y, tuple) else y
+            y.square().sum().backward()
+            gradients = [t.grad for t in (given, *model.parameters()) if t.grad is not None]
+            results.append(([y, *gradients], saved))
+            model.zero_grad()
+        assert results[0][1] == results[1][1]
+        assert all(torch.equal(a, b) for a, b in zip(results[0][0], results[1][0], strict=True))
+    module.requires_grad_(False)
+    assert fused_calls(lambda: module(x)) == 1
+
+
 def test_active_dropout_between_the_linears_runs_the_module_itself() -> None:
     case = fuse_models.make("t5")
     fuse(case.model)
@@ -162,6 +225,45 @@ def test_a_later_hook_inside_a_bert_layer_fires() -> None:
     case.model.encoder.layer[0].output.register_forward_hook(lambda module, args, output: seen.append(1))
     assert fused_calls(lambda: fuse_models.output(case.model, case.inputs)) == 1
     assert seen
+
+
+def _global(what: str):
+    return getattr(nn.modules.module, f"register_module_{what}_hook")
+
+
+@pytest.mark.parametrize("what", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+@pytest.mark.parametrize("name", ["mlp", "sequential", "layer", "bert", "FusedMLP"])
+def test_hooks_for_all_modules_fire(name: str, what: str) -> None:
+    if name == "FusedMLP":
+        model, width = FusedMLP(24, 56, gated=True), 24
+    else:
+        model, width = _compiled_cases()[name], 48 if name == "bert" else 24
+    if name != "FusedMLP":
+        fuse(model)
+    x = torch.randn(2, 3, width, requires_grad=True)
+    model(x)  # packed copies are there
+    seen = []
+    handle = _global(what)(lambda module, *_: seen.append(module))
+    try:
+        y = model(x)
+        (y[0] if isinstance(y, tuple) else y).sum().backward()
+    finally:
+        handle.remove()
+    # Never called: a dropout in BERT's attention, the last Linear of nn.MultiheadAttention.
+    uncalled = {"layer": 1, "bert": 1}.get(name, 0)
+    assert len(seen) == len(set(seen)) == len(list(model.modules())) - uncalled
+    if name != "FusedMLP":
+        with torch.no_grad():
+            assert fused_calls(lambda: model(x)) == 1
+
+
+@pytest.mark.parametrize("what", ["forward", "full_backward"])
+def test_with_hooks_for_all_modules_nothing_is_fused(what: str) -> None:
+    handle = _global(what)(lambda *_: None)
+    try:
+        assert "hooks for all modules" in fuse(Mlp()).skipped[0].reason
+    finally:
+        handle.remove()
 
 
 def test_a_child_replaced_later_is_used() -> None:

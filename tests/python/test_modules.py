@@ -13,9 +13,15 @@ from mlp_reference import ACTIVATIONS, DTYPES, GATES, PLAIN, make
 from torch import nn
 
 import fusedmlp
-from fusedmlp.modules import MlpForm, MlpTensors, packed_bytes, predicted_packed_bytes, prepack, run_fused
-
-BUFFER = "_fusedmlp_packed_mlp"
+from fusedmlp.modules import (
+    MlpForm,
+    MlpTensors,
+    packed_bytes,
+    packed_copies,
+    predicted_packed_bytes,
+    prepack,
+    run_fused,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +73,21 @@ def test_state_dict_is_that_of_three_linears():
     assert not other.load_state_dict(module.state_dict()).missing_keys
     with torch.no_grad():
         assert torch.equal(other(x), expected)
+
+
+def test_a_packed_copy_is_no_buffer():
+    """Much goes over the buffers of two modules in step: averaged weights, DDP's broadcast, load_state_dict."""
+    module = fusedmlp.FusedMLP(8, 16, gated=True)
+    before = len(list(module.named_parameters()))
+    average = torch.optim.swa_utils.AveragedModel(module)
+    for _ in range(2):
+        with torch.no_grad():
+            module(torch.randn(2, 8))
+            module.up_proj.weight.add_(1)
+        average.update_parameters(module)
+        check(average.module, torch.randn(2, 8))
+        assert packed_bytes(module) > 0 and packed_bytes(average) > 0
+    assert list(module.buffers()) == [] and len(list(module.named_parameters())) == before
 
 
 def test_initialised_as_linear_is():
@@ -180,7 +201,7 @@ def test_pickle_holds_the_weights_only():
 
 
 def test_deepcopy_of_an_owner_that_knows_nothing_of_packed_copies():
-    """A module of someone else: its buffer is copied along, and recognised as not being its own."""
+    """A module of someone else."""
     owner = nn.Linear(4, 4)
     mlp = make("gelu", "none", (4, 4, 4))
     owner.weight, form = nn.Parameter(mlp.w_up), MlpForm("gelu", "none")
@@ -193,7 +214,7 @@ def test_deepcopy_of_an_owner_that_knows_nothing_of_packed_copies():
     with torch.no_grad():
         first = run(owner, x)
         twin = copy.deepcopy(owner)
-        assert "_fusedmlp_packed_a" in twin._buffers
+        assert packed_bytes(owner) > 0 and packed_bytes(twin) == 0
         twin.weight.zero_()
         assert torch.equal(run(owner, x), first)
         assert torch.equal(run(twin, x), torch.zeros(2, 4))
@@ -210,7 +231,7 @@ def test_conversion_of_dtype(dtype):
         expected = layers(copy.deepcopy(module).double(), x.double())
     assert y.dtype is dtype
     assert (y.double() - expected).norm() <= 4 * torch.finfo(dtype).eps * expected.norm()
-    assert module._buffers[BUFFER].dtype is torch.uint8
+    assert [packed.dtype for packed in packed_copies(module)] == [torch.uint8]
 
 
 def test_float64_module_keeps_no_copy():
@@ -236,7 +257,7 @@ def test_packing_can_be_forbidden_and_is_accounted_for():
     assert packed_bytes(module) == predicted > sum(p.numel() * 4 for p in module.parameters()) * 0.9
     assert packed_bytes(nn.Sequential(module, module)) == predicted
     fusedmlp.invalidate(nn.Sequential(module))
-    assert packed_bytes(module) == 0 and BUFFER not in dict(module.named_buffers())
+    assert packed_bytes(module) == 0
     assert prepack(module, "mlp", module.form, tensors) and packed_bytes(module) == predicted
     assert predicted_packed_bytes(module.form, MlpTensors(*(t.double() for t in tensors))) == 0
     with pytest.raises(TypeError, match="module: must be a torch.nn.Module, got int"):
@@ -251,7 +272,7 @@ def test_every_form_through_an_owner():
             for _ in range(2):
                 y = run_fused(owner, "slot", form, MlpTensors(*mlp.tensors), x)
                 torch.testing.assert_close(y, mlp.layers(x))
-            assert owner._fusedmlp_packed_slot.dtype is torch.uint8
+            assert [packed.dtype for packed in packed_copies(owner)] == [torch.uint8]
     with pytest.raises(ValueError, match="gate: must be one of none, separate"):
         MlpForm("gelu", "middle")
 
@@ -263,7 +284,7 @@ def test_an_owner_may_hold_several_slots():
         for name, mlp in mlps.items():
             y = run_fused(owner, name, MlpForm("gelu", "separate"), MlpTensors(*mlp.tensors), x)
             torch.testing.assert_close(y, mlp.layers(x))
-    assert len(dict(owner.named_buffers())) == 2
+    assert len(packed_copies(owner)) == 2
 
 
 def test_views_of_in_out_weights_are_recognised_from_call_to_call():
@@ -273,7 +294,7 @@ def test_views_of_in_out_weights_are_recognised_from_call_to_call():
     for _ in range(3):
         tensors = MlpTensors(None, up.t(), down.t(), None, mlp.b_up, mlp.b_down)
         torch.testing.assert_close(run_fused(owner, "a", MlpForm("gelu", "none"), tensors, x), mlp.layers(x))
-        copies.add(owner._fusedmlp_packed_a.data_ptr())
+        copies.add(packed_copies(owner)[0].data_ptr())
     assert len(copies) == 1
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import fusedmlp
 from fusedmlp import modules
-from fusedmlp.modules import packed_bytes
+from fusedmlp.modules import packed_bytes, packed_copies
 
 ops = torch.ops.fusedmlp
 
@@ -37,6 +37,11 @@ def check(module):
         hidden = nn.functional.gelu(module.gate_proj(x)) * module.up_proj(x)
         for _ in range(3):
             torch.testing.assert_close(module(x), module.down_proj(hidden), rtol=2e-4, atol=2e-5)
+
+
+def copy_of(module):
+    (copy,) = packed_copies(module)
+    return copy
 
 
 def train_step(module, optimizer):
@@ -75,11 +80,11 @@ def test_an_optimizer_step_is_seen(module, kind):
 
 
 def test_an_optimizer_of_other_weights_changes_nothing(module):
-    copy = module._fusedmlp_packed_mlp
+    copy = copy_of(module)
     other = nn.Linear(4, 4)
     optimizer = WritesThroughData(other.parameters())
     optimizer.step()
-    assert module._fusedmlp_packed_mlp is copy
+    assert copy_of(module) is copy
 
 
 def test_load_state_dict_is_seen(module):
@@ -119,16 +124,16 @@ def test_a_new_parameter_is_seen(module):
 
 
 def test_a_stale_copy_is_replaced_at_the_second_call(module):
-    x, old = torch.randn(3, 16), module._fusedmlp_packed_mlp
+    x, old = torch.randn(3, 16), copy_of(module)
     with torch.no_grad():
         module.up_proj.weight.add_(1)
         module(x)
-        assert module._fusedmlp_packed_mlp is old
+        assert copy_of(module) is old
         module(x)
-        new = module._fusedmlp_packed_mlp
+        new = copy_of(module)
         assert new is not old and new.numel() == old.numel()
         module(x)
-        assert module._fusedmlp_packed_mlp is new
+        assert copy_of(module) is new
 
 
 def test_data_replaced_twice_is_seen(module):
@@ -188,10 +193,10 @@ def test_a_copy_made_in_inference_mode_serves_outside():
     module = fusedmlp.FusedMLP(16, 24, gated=True)
     with torch.inference_mode():
         check(module)
-    copy = module._fusedmlp_packed_mlp
+    copy = copy_of(module)
     assert not copy.is_inference()
     check(module)
-    assert module._fusedmlp_packed_mlp is copy
+    assert copy_of(module) is copy
     train_step(module, torch.optim.SGD(module.parameters(), lr=1.0))
     check(module)
 
@@ -310,7 +315,7 @@ def test_prepared_errors_name_the_argument(module):
             module(torch.randn(3, 17))
         with pytest.raises(RuntimeError, match="handle: names no prepared MLP: got -3"):
             ops._mlp_prepared(torch.randn(3, 16), -3)
-    packed = module._fusedmlp_packed_mlp
+    packed = copy_of(module)
     other = fusedmlp.FusedMLP(16, 24, gated=True)
     tensors = [other.gate_proj.weight, other.up_proj.weight, other.down_proj.weight]
     tensors += [other.gate_proj.bias, other.up_proj.bias, other.down_proj.bias]
