@@ -9,8 +9,8 @@ namespace fusedmlp::core {
 namespace {
 
 // Fitted to what src/cuda/sm80/cost.cpp predicts for MLPs of the benchmarks at 64 to 8192 tokens on A100, L40S, L4,
-// B200 and RTX 3090, 4090 and 5090, which chooses among five tiles and splits of k: 7.5 % off in the mean, within 20
-// % but for one in thirty. tests/gpu/portable_model_test.cpp holds the two together.
+// B200 and RTX 3090, 4090 and 5090, which chooses among five tiles and splits of k: 8.6 % off in the mean, within 20
+// % but for one in fifteen. tests/gpu/portable_model_test.cpp holds the two together.
 constexpr double kShare = 0.67;                     // of the tensor cores' peak
 constexpr double kShareNewer = 0.39;                // from Hopper on, where mma.sync reaches less of it
 constexpr double kReadShare = 0.73;                 // of the memory's peak
