@@ -33,7 +33,8 @@ Tensor make_packed(const Operands& operands, const Problem& problem);
 // tensor of this process.
 const void* fresh_payload(const TensorInfo& packed, const Operands& operands, const Problem& problem);
 
-// The class of instructions that copies are packed for now; FUSEDMLP_ISA may change it. Throws for a word it does not know.
+// The class of instructions that copies are packed for now; FUSEDMLP_ISA may change it. Throws for a word it does not
+// know.
 std::uint32_t current_isa();
 
 // Tells the owner of a packed tensor that its weights have changed.

@@ -15,8 +15,8 @@ struct Prepared {
   Prepared(const Tensor& packed, const Operands& operands);
 
   // The weights as they are now: `problem` stays valid while no tensor of theirs was given other memory (`.data = `,
-  // resize_), and `payload` while FUSEDMLP_ISA is what it was, which `moved` finds. Writes into the memory are for the
-  // caller to notice.
+  // resize_), and `payload` while FUSEDMLP_ISA is what it was, which `moved` finds. Writes into the memory are for
+  // the caller to notice.
   bool moved() const;
   Operands operands() const;
 

@@ -47,8 +47,8 @@ Status overlap(const char* written, const ByteRange& range, const Named& other) 
 
 std::int64_t or_default(std::int64_t stride, std::int64_t width) { return stride == 0 ? width : stride; }
 
-// A caller's executor, with the concurrency that was asked once: PyTorch's changes when any thread sets another, and a
-// kernel lays out its workspace by it.
+// A caller's executor, with the concurrency that was asked once: PyTorch's changes when any thread sets another, and
+// a kernel lays out its workspace by it.
 class SameConcurrency final : public Executor {
  public:
   SameConcurrency(Executor& executor, int threads) : executor_(executor), threads_(threads) {}

@@ -183,7 +183,8 @@ Device Plan::device() const { return impl_->device->device; }
 
 std::string Plan::explain(std::int64_t tokens) const {
   const Result<std::string> text = guarded([&] {
-    core::Query query{impl_->spec, tokens, *impl_->device, core::threads_of(*impl_->device), impl_->layout != nullptr};
+    core::Query query{impl_->spec, tokens, *impl_->device, core::threads_of(*impl_->device),
+                      impl_->layout != nullptr};
     if (impl_->device->device.type != DeviceType::cpu) {
       query.operands = core::layout_of(impl_->spec, impl_->weights, RunArgs{});
     }

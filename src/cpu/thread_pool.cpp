@@ -186,7 +186,8 @@ Executor& default_executor() {
   Executor* made = cpu::default_pool.load(std::memory_order_acquire);
   if (made != nullptr) return *made;
   std::unique_ptr<Executor> fresh = cpu::make_thread_pool(cpu::default_thread_count());
-  if (cpu::default_pool.compare_exchange_strong(made, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+  if (cpu::default_pool.compare_exchange_strong(made, fresh.get(), std::memory_order_acq_rel))
+    return *fresh.release();
   return *made;  // another thread was faster
 }
 

@@ -1,5 +1,5 @@
-// What the rest of a process sees of the library on a GPU: its current device and contexts, its captures, its errors; and
-// that explain asks what run asks.
+// What the rest of a process sees of the library on a GPU: its current device and contexts, its captures, its errors;
+// and that explain asks what run asks.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -24,15 +24,14 @@ namespace {
 const char* const kSpec = "geglu:256x1024,bf16";
 
 TEST(Recording, EndsWithAnException) {
-  const core::KernelEntry throws{"throws",
-                                 "",
-                                 nullptr,
-                                 [](const core::Query&) { return std::string(); },
-                                 [](const core::Query&) { return std::size_t{0}; },
-                                 [](const core::Query&) { return core::Prediction{}; },
-                                 [](const core::Problem&, const RunArgs&, const DeviceInfo&) -> Status {
-                                   throw std::bad_alloc();
-                                 }};
+  const core::KernelEntry throws{
+      "throws",
+      "",
+      nullptr,
+      [](const core::Query&) { return std::string(); },
+      [](const core::Query&) { return std::size_t{0}; },
+      [](const core::Query&) { return core::Prediction{}; },
+      [](const core::Problem&, const RunArgs&, const DeviceInfo&) -> Status { throw std::bad_alloc(); }};
   const DeviceInfo device = h200();
   const MlpSpec spec = spec_of(kSpec);
   EXPECT_THROW(static_cast<void>(core::cuda_launches(throws, {spec, 4, device, 1, false})), std::bad_alloc);

@@ -252,7 +252,8 @@ TEST_F(PlanRun, AnExecutorThatGrowsStaysWithinTheWorkspace) {
     a.executor = &growing;
     a.workspace_bytes = bytes;
     EXPECT_TRUE(plan.run(a).ok());
-    EXPECT_EQ(std::count(rest, rest + memory.size() - bytes, 0x5a), static_cast<std::ptrdiff_t>(memory.size() - bytes))
+    EXPECT_EQ(std::count(rest, rest + memory.size() - bytes, 0x5a),
+              static_cast<std::ptrdiff_t>(memory.size() - bytes))
         << tokens << " tokens";
   }
 }

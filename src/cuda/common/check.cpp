@@ -36,7 +36,8 @@ Result<CUcontext> primary_context(int index) {
   if (const auto known = made.find(index); known != made.end()) return known->second;
   if (Status status = check(cudaInitDevice(index, 0, 0), "make a device's context"); !status) return status;
   CUcontext context = nullptr;
-  if (Status status = check((*driver)->device_primary_ctx_retain(&context, index), "make a device's context"); !status) {
+  if (Status status = check((*driver)->device_primary_ctx_retain(&context, index), "make a device's context");
+      !status) {
     return status;
   }
   made.emplace(index, context);

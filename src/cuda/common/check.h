@@ -15,9 +15,9 @@ Status check(CUresult error, const char* doing);
 // Ok when a driver of CUDA 13 (R580) or newer is there; asked once.
 const Status& driver_status();
 
-// Makes a device current until the end of the scope, by its primary context on top of whatever context this thread has:
-// going back by cudaSetDevice would make a context on a device that was not in use, or leave a caller's own for the
-// primary one.
+// Makes a device current until the end of the scope, by its primary context on top of whatever context this thread
+// has: going back by cudaSetDevice would make a context on a device that was not in use, or leave a caller's own for
+// the primary one.
 class DeviceScope {
  public:
   explicit DeviceScope(int index);
