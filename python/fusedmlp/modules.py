@@ -422,9 +422,7 @@ class FusedMLP(nn.Module):
         else:
             w_gate, b_gate = gate._parameters["weight"], gate._parameters["bias"]
         tensors = (w_gate, up_own["weight"], down_own["weight"], b_gate, up_own["bias"], down_own["bias"])
-        y = run_prepared(
-            self, "mlp", self.form, tensors, x
-        )  # run_fused without its call: 2 % of a small layer
+        y = run_prepared(self, "mlp", self.form, tensors, x)  # run_fused without its call: 2 % of a small layer
         return run_unprepared(self, "mlp", self.form, tensors, x) if y is None else y
 
     def _layer_by_layer(self, x: Tensor) -> Tensor:

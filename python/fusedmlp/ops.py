@@ -114,7 +114,7 @@ def needs_grad(tensors: Sequence[_OPTIONAL], x: Tensor) -> bool:
 
 
 def trains(tensors: Sequence[_OPTIONAL], x: Tensor) -> bool:
-    """Whether a backward pass may follow. None does while exporting: the program is for inference, whatever the mode."""
+    """Whether a backward pass may follow. None does while exporting: the program is for inference."""
     return torch.is_grad_enabled() and not torch.compiler.is_exporting() and needs_grad(tensors, x)
 
 
@@ -146,8 +146,8 @@ def _cast(value: Any, device_type: str, dtype: torch.dtype) -> Any:
 
 
 def autocast_rule(op: Callable[..., Tensor], device_type: str, key: str) -> Callable[..., Tensor]:
-    """As for torch's linear: operands in the region's dtype. `op` takes x and operands, or a packed copy or its
-    keeper too; those serve if the weights have that dtype."""
+    """As for torch's linear: operands in the region's dtype. `op` takes x and operands, between them perhaps a
+    packed copy or the name of its keeper, which serve if the weights have that dtype."""
     excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
     def plain(*args: Any) -> Tensor:
@@ -155,15 +155,12 @@ def autocast_rule(op: Callable[..., Tensor], device_type: str, key: str) -> Call
         with torch._C._ExcludeDispatchKeyGuard(excluded):
             return _mlp(*(_cast(arg, device_type, dtype) for arg in args))
 
-    def packed(first: Tensor, second: Tensor, *operands: Any) -> Tensor:
+    def packed(x: Tensor, copy: Tensor, *operands: Any) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
         if operands[1].dtype is not dtype:
-            return plain(first if op is _mlp_packed else second, *operands)
-        first, second = (
-            _cast(t, device_type, dtype) for t in (first, second)
-        )  # the one that is not x is an integer
+            return plain(x, *operands)
         with torch._C._ExcludeDispatchKeyGuard(excluded):
-            return op(first, second, *operands)
+            return op(_cast(x, device_type, dtype), copy, *operands)
 
     return plain if op is _mlp else packed
 

@@ -20,7 +20,7 @@ _NAME = "_fusedmlp_name_"  # + slot; in the owner's __dict__, where no buffer li
 
 _library = torch.library.Library("fusedmlp", "FRAGMENT")
 _library.define(
-    "mlp_owned(Tensor owner, Tensor x, Tensor? w_gate, Tensor w_up, Tensor w_down, Tensor? b_gate, "
+    "mlp_owned(Tensor x, Tensor owner, Tensor? w_gate, Tensor w_up, Tensor w_down, Tensor? b_gate, "
     "Tensor? b_up, Tensor? b_down, int activation, int gate_order, float alpha, float limit) -> Tensor"
 )
 _mlp = torch.ops.fusedmlp.mlp.default
@@ -57,20 +57,20 @@ def run_traced(owner: nn.Module, slot: str, form: Any, tensors: tuple, x: Tensor
         or ops.transformed()
     ):
         return _mlp(x, *tensors, *form.arguments)
-    return _mlp_owned(name, x, *tensors, *form.arguments)
+    return _mlp_owned(x, name, *tensors, *form.arguments)
 
 
 def implement(run: Callable[..., Tensor]) -> None:
     """Registers the operator; `run` is modules.run_fused."""
 
-    def mlp_owned(name: Tensor, x: Tensor, *operands: Any) -> Tensor:
+    def mlp_owned(x: Tensor, name: Tensor, *operands: Any) -> Tensor:
         reference, slot, form = _owners.get(int(name), (None, None, None))
         owner = None if reference is None else reference()
         if owner is None or form.arguments != operands[6:]:
             return _mlp(x, *operands)
         return run(owner, slot, form, operands[:6], x)
 
-    def fake(name: Tensor, x: Tensor, *operands: Any) -> Tensor:
+    def fake(x: Tensor, name: Tensor, *operands: Any) -> Tensor:
         return ops._fake_mlp(x, *operands)
 
     _library.impl("mlp_owned", mlp_owned, "CompositeExplicitAutograd")

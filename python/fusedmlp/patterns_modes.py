@@ -70,7 +70,7 @@ def _training() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _inference() -> Iterator[None]:
-    with torch.inference_mode(), torch.no_grad(), _autocast(True):
+    with torch.inference_mode(), _autocast(True):  # without gradients too
         yield
 
 

@@ -2,6 +2,7 @@
 
 #include "cli/command.h"
 #include "core/dispatch.h"
+#include "core/execute.h"
 #include "fusedmlp/device.h"
 
 namespace fusedmlp::cli {
@@ -53,7 +54,7 @@ int run(const Options& options) {
   const DeviceInfo info = take_device(options.device);
   OutputFile target(options.json);
   const bool cpu = info.device.type == DeviceType::cpu;  // a GPU's kernels read the weights as they are
-  const int threads = cpu ? default_executor().concurrency() : 1;
+  const int threads = core::threads_of(info);
   rapidjson::StringBuffer buffer;
   JsonWriter json(buffer);
   json.StartObject();

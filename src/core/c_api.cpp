@@ -1,6 +1,5 @@
 #include "fusedmlp/c_api.h"
 
-#include <algorithm>
 #include <cstdlib>
 #include <string>
 

@@ -137,19 +137,17 @@ def test_a_graph_keeps_to_the_bound_of_packed_copies():
 def test_a_graph_keeps_no_owner_alive():
     module, x = fusedmlp.FusedMLP(16, 24), torch.randn(3, 16)
     tensors = [None, module.up_proj.weight, module.down_proj.weight, None, module.up_proj.bias]
-    arguments = [x, *tensors, module.down_proj.bias, *module.form.arguments]
     name = module._fusedmlp_name_mlp
+    arguments = [x, name, *tensors, module.down_proj.bias, *module.form.arguments]
     with torch.no_grad():
         expected = module(x)
-        assert torch.equal(torch.ops.fusedmlp.mlp_owned(name, *arguments), expected)
+        assert torch.equal(torch.ops.fusedmlp.mlp_owned(*arguments), expected)
         known = weakref.ref(module)
         del module
         gc.collect()
         assert known() is None
-        torch.testing.assert_close(torch.ops.fusedmlp.mlp_owned(name, *arguments), expected)
-    torch.library.opcheck(
-        OWNED, (name, *(a.detach() if isinstance(a, nn.Parameter) else a for a in arguments))
-    )
+        torch.testing.assert_close(torch.ops.fusedmlp.mlp_owned(*arguments), expected)
+    torch.library.opcheck(OWNED, tuple(a.detach() if isinstance(a, nn.Parameter) else a for a in arguments))
 
 
 def test_inductor():

@@ -135,6 +135,20 @@ void backward(TraceBuilder& b, std::int64_t first, bool kernels = true) {
   node(b, first, "MmBackward0", {{"aten::mm", {{64, 32}, {32, 256}}}, {"aten::mm", {{32, 256}, {256, 64}}}}, kernels);
 }
 
+// Of a trace that holds an MLP like that twice, forward and backward: the backward passes.
+std::vector<Instance> two_backwards(TraceBuilder& b) {
+  const Matches found = b.match();
+  EXPECT_EQ(found.instances.size(), 4u);
+  std::vector<Instance> out;
+  for (const Instance& i : found.instances) {
+    EXPECT_EQ(i.kind, "gelu");
+    EXPECT_EQ(i.tokens, 32);
+    EXPECT_EQ(i.d_hidden, 256);
+    if (i.phase != Phase::forward) out.push_back(i);
+  }
+  return out;
+}
+
 TEST(MatchBackward, BySequenceNumbers) {
   TraceBuilder b;
   forward(b, 10);
@@ -143,21 +157,13 @@ TEST(MatchBackward, BySequenceNumbers) {
   node(b, 30, "OtherBackward0", {{"aten::mm", {{32, 64}, {64, 64}}}});
   backward(b, 20);
   backward(b, 10);
-  const Matches found = b.match();
-  ASSERT_EQ(found.instances.size(), 4u);
-  std::vector<Role> roles;
-  std::size_t count = 0;
-  for (const Instance& i : found.instances) {
-    EXPECT_EQ(i.kind, "gelu");
-    EXPECT_EQ(i.tokens, 32);
-    EXPECT_EQ(i.d_hidden, 256);
-    if (i.phase == Phase::forward) continue;
-    ++count;
-    roles.clear();
+  const std::vector<Instance> both = two_backwards(b);
+  EXPECT_EQ(both.size(), 2u);
+  for (const Instance& i : both) {
+    std::vector<Role> roles;
     for (const trace::Part& part : i.parts) roles.push_back(part.role);
     EXPECT_EQ(roles, (std::vector{Role::down, Role::down, Role::activation, Role::up, Role::up}));
   }
-  EXPECT_EQ(count, 2u);
 }
 
 // The operator's autograd function does the whole backward in one node: hidden again, then the gradients.
@@ -180,18 +186,9 @@ TEST(MatchBackward, OfThisLibrarysOperator) {
           {"aten::mm", {{256, 32}, {32, 64}}},
           {"aten::mm", {{32, 256}, {256, 64}}}});
   }
-  const Matches found = b.match();
-  ASSERT_EQ(found.instances.size(), 4u);
-  std::size_t count = 0;
-  for (const Instance& i : found.instances) {
-    EXPECT_EQ(i.kind, "gelu");
-    EXPECT_EQ(i.tokens, 32);
-    EXPECT_EQ(i.d_hidden, 256);
-    if (i.phase == Phase::forward) continue;
-    ++count;
-    EXPECT_EQ(i.parts.size(), 7u);
-  }
-  EXPECT_EQ(count, 2u);
+  const std::vector<Instance> both = two_backwards(b);
+  EXPECT_EQ(both.size(), 2u);
+  for (const Instance& i : both) EXPECT_EQ(i.parts.size(), 7u);
 }
 
 TEST(MatchBackward, OfACompiledGraphIsSaidToBeLeftOut) {
