@@ -1,4 +1,4 @@
-"""Fits p of gelu(x) = x sigmoid(x p(x^2)), for src/cuda/sm90/activation.cpp: fit_logit_normal.py
+"""Fits p of gelu(x) = x sigmoid(x p(x^2)), for src/cuda/common/fast_activation.cpp: fit_logit_normal.py
 
 p(x^2) approximates logit(Phi(x)) / x on 0 < x <= 6. Weighted least squares whose weights follow the largest errors
 (Lawson), so that max |error of Phi(-x)| / max(Phi(-x), 2^-8) becomes small.

@@ -49,7 +49,7 @@ void sweep(const lab::MlpBench& bench, const std::string& text, std::int64_t tok
     if (over()) return 1e9;
     const Drawn drawn = drawn_early(cuda::up_shape(spec), tokens, up, device);
     const auto queue = [&](const cuda::TwoGemms& products, cudaStream_t stream) {
-      return mlp_bf16({products, cuda::sm90::fast_activation(spec), spec.gated, {up, down, drawn, 0}}, stream);
+      return mlp_bf16({products, cuda::fast_activation(spec), spec.gated, {up, down, drawn, 0}}, stream);
     };
     const double us = bench.microseconds(queue, tokens);
     const bool wrong = !(bench.difference(queue, tokens) < 0.02);

@@ -56,7 +56,7 @@ int lab_gemm(int tile, const Call* c) {
     call.gemm.bias = {c->bias_up, 1};
     call.gemm.gate_bias = {c->bias, 1};
   }
-  call.activation = sm90::fast_activation(spec);
+  call.activation = fast_activation(spec);
   call.tile = tile;
   call.sms = c->sms;
   call.overlaps_predecessor = c->overlaps_predecessor != 0;

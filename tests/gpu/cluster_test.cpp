@@ -144,7 +144,7 @@ TEST_P(ClusterForms, AreExact) {
         const Drawn drawn = drawn_early(cuda::up_shape(spec), tokens, product, device);
         expect_exact_products(
             spec, tokens, describe(product), [&](const cuda::TwoGemms& products, cudaStream_t stream) {
-              const Call call{products, cuda::sm90::fast_activation(spec), spec.gated, {product, product, drawn, 0}};
+              const Call call{products, cuda::fast_activation(spec), spec.gated, {product, product, drawn, 0}};
               return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);
             });
       }

@@ -14,7 +14,7 @@
 #include "core/activation.h"
 #include "core/kernel.h"
 #include "core/numeric.h"
-#include "cuda/sm90/activation.h"
+#include "cuda/common/fast_activation.h"
 #include "cuda/sm90/split.h"
 #include "gpu/cards.h"
 #include "gpu/exact_products.h"
@@ -128,7 +128,7 @@ TEST(Prefill, OnlySecondProductsAreSplit) {
 }
 
 double fast_form(const FastActivation& f, DType dtype, double x) {
-  if (f.shape == Shape::normal) {
+  if (f.shape == ActivationShape::normal) {
     const double h = x / 2, a = std::abs(h);
     double q = 0;
     for (int i = dtype == DType::f16 ? 5 : 3; i >= 0; --i) q = q * a + static_cast<double>(f.p[i]);
@@ -151,7 +151,7 @@ TEST(Prefill, FastActivationsKeepTheNumericRule) {
       const FastActivation f = fast_activation(spec);
       const bool normal =
           text == std::string("gelu:64x16") || (text == std::string("gelu:8x16") && dtype == DType::f16);
-      ASSERT_EQ(f.shape, normal ? Shape::normal : Shape::logistic);
+      ASSERT_EQ(f.shape, normal ? ActivationShape::normal : ActivationShape::logistic);
       double worst = 0;
       for (std::uint32_t bits = 0; bits < 0x10000u; ++bits) {
         const auto half = static_cast<std::uint16_t>(bits);

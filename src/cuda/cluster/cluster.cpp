@@ -39,7 +39,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   Call call;
   call.products =
       two_gemms(problem, args.x, args.ldx, args.workspace, aligned_hidden(spec), args.y, args.ldy, args.tokens);
-  call.activation = sm90::fast_activation(spec);
+  call.activation = fast_activation(spec);
   call.gated = spec.gated;
   call.plan = remembered<choose>(spec, args.tokens, device);
   return spec.dtype == DType::bf16 ? mlp_bf16(call, stream) : mlp_f16(call, stream);

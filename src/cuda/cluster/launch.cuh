@@ -18,7 +18,7 @@ Status encode(CUtensorMap& map, const sm90::Matrix& matrix, int rows) {
 // One of the MLP's products.
 struct ProductCall {
   Gemm gemm;
-  sm90::FastActivation activation;
+  FastActivation activation;
   ProductPlan plan;
   bool leads = false;
   Drawn drawn;

@@ -10,9 +10,9 @@
 #include <iterator>
 #include <string>
 
+#include "cuda/common/fast_activation.h"
 #include "cuda/common/fitted_plans.h"
 #include "cuda/common/two_gemms.h"
-#include "cuda/sm90/activation.h"
 #include "fusedmlp/device.h"
 
 namespace fusedmlp::cuda::cluster {
@@ -96,7 +96,7 @@ std::string describe(const ProductPlan& plan);  // for a recording
 
 struct Call {
   TwoGemms products;
-  sm90::FastActivation activation;
+  FastActivation activation;
   bool gated = false;
   Plan plan;
 };

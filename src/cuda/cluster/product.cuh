@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "cuda/cluster/plan.h"
+#include "cuda/common/fast_activation.cuh"
 #include "cuda/common/numeric.cuh"
 #include "cuda/ptx/cluster.cuh"
 #include "cuda/ptx/grid_dependency.cuh"
@@ -16,7 +17,6 @@
 #include "cuda/ptx/sync.cuh"
 #include "cuda/ptx/tma.cuh"
 #include "cuda/ptx/wgmma.cuh"
-#include "cuda/sm90/activation.cuh"
 #include "cuda/sm90/ring.cuh"
 
 namespace fusedmlp::cuda::cluster {
@@ -54,7 +54,7 @@ struct Params {
   void* out;
   std::int64_t out_stride;
   Bias bias, gate_bias;
-  sm90::FastActivation activation;
+  FastActivation activation;
   int tokens, token_tiles, box_tokens;  // of a tile box_tokens, the last one's fewer
   int columns;
   int k_blocks, slices;
@@ -241,14 +241,13 @@ __device__ __forceinline__ void hand_out(const Slice& slice, const Shares& share
 
 // Four outputs of a token from their sums.
 template <class T, class Tile>
-__device__ __forceinline__ uint2 outputs_of(const sm90::FastActivation& activation, const float4& x,
-                                            const float4& up) {
+__device__ __forceinline__ uint2 outputs_of(const FastActivation& activation, const float4& x, const float4& up) {
   uint2 word;
-  sm90::with_shape<Tile::kGated>(activation.shape, [&](auto shape) {
-    constexpr sm90::Shape kShape = decltype(shape)::value;
+  with_shape<Tile::kGated>(activation.shape, [&](auto shape) {
+    constexpr ActivationShape kShape = decltype(shape)::value;
     const auto f = [&](float value, float by) {
-      if constexpr (Tile::kGated) return sm90::gated<kShape, sm90::kCoefficients<T>>(activation, value, by);
-      return sm90::activate<kShape, sm90::kCoefficients<T>>(activation, value);
+      if constexpr (Tile::kGated) return gated<kShape, kCoefficients<T>>(activation, value, by);
+      return activate<kShape, kCoefficients<T>>(activation, value);
     };
     word = {pack<T>(f(x.x, up.x), f(x.y, up.y)), pack<T>(f(x.z, up.z), f(x.w, up.w))};
   });

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "cuda/common/activations.cuh"
+#include "cuda/common/fast_activation.cuh"
 #include "cuda/common/launch.h"
 #include "cuda/common/numeric.cuh"
 #include "cuda/ptx/cp_async.cuh"
@@ -17,7 +18,6 @@
 #include "cuda/sm80/fragments.cuh"
 #include "cuda/sm80/loads.cuh"
 #include "cuda/sm80/tiles.h"
-#include "cuda/sm90/activation.cuh"
 
 namespace fusedmlp::cuda::sm80 {
 
@@ -26,8 +26,8 @@ constexpr int kGroupRows = 16;  // row tiles that run side by side, for the reus
 struct KernelArgs {
   Gemm gemm;
   ActivationArgs activation;
-  sm90::FastActivation fast;  // in its place, if it is Shape::normal
-  bool store_vectors;         // whole chunks of the output are 16-byte aligned
+  FastActivation fast;  // in its place, if it is ActivationShape::normal
+  bool store_vectors;   // whole chunks of the output are 16-byte aligned
   int stages;
   int tiles_m, tiles_n;
   int splits, split_depth;  // k of a split, a multiple of kDepth
@@ -50,10 +50,9 @@ __device__ __forceinline__ void commit_stage(int stages) {
 template <class T, bool kDual, class Body>
 __device__ __forceinline__ void with_activation(const KernelArgs& args, const Body& body) {
   if constexpr (!kDual) {
-    if (args.fast.shape == sm90::Shape::normal) {
-      return body([&](float, float up) {
-        return sm90::activate<sm90::Shape::normal, sm90::kCoefficients<T>>(args.fast, up);
-      });
+    if (args.fast.shape == ActivationShape::normal) {
+      return body(
+          [&](float, float up) { return activate<ActivationShape::normal, kCoefficients<T>>(args.fast, up); });
     }
   }
   with_form(args.activation.form, [&](auto form) {

@@ -88,7 +88,7 @@ Status run(const core::Problem& problem, const RunArgs& args, const DeviceInfo& 
   GemmCall first;
   first.activation = activation_args(spec);
   if (spec.dtype != DType::f32 && std::min(spec.d_in, spec.d_hidden) >= kLeastFastWidth) {
-    first.fast = sm90::fast_activation(spec);
+    first.fast = fast_activation(spec);
   }
   first.gated = spec.gated;
   first.plan = l.hidden_plan;

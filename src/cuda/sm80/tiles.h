@@ -7,8 +7,8 @@
 
 #include "core/kernel.h"
 #include "cuda/common/activations.h"
+#include "cuda/common/fast_activation.h"
 #include "cuda/common/gemm.h"
-#include "cuda/sm90/activation.h"
 
 namespace fusedmlp::cuda::sm80 {
 
@@ -61,7 +61,7 @@ inline constexpr std::int64_t kMostPartials = std::int64_t{1} << 22;  // element
 struct GemmCall {
   Gemm gemm;
   ActivationArgs activation;
-  sm90::FastActivation fast;  // instead of it, if that is Shape::normal; 16-bit types
+  FastActivation fast;  // instead of it, if that is ActivationShape::normal; 16-bit types
   bool gated = false;
   GemmPlan plan;
   std::size_t shared_per_sm = 0;     // of the device, bytes

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "cuda/common/fast_activation.cuh"
 #include "cuda/common/launch.h"
 #include "cuda/common/numeric.cuh"
 #include "cuda/ptx/grid_dependency.cuh"
@@ -21,7 +22,6 @@
 #include "cuda/ptx/sync.cuh"
 #include "cuda/ptx/tma.cuh"
 #include "cuda/ptx/wgmma.cuh"
-#include "cuda/sm90/activation.cuh"
 #include "cuda/sm90/ring.cuh"
 #include "cuda/sm90/tensor_map.h"
 #include "cuda/sm90/tiles.h"
@@ -156,8 +156,8 @@ __device__ inline float bias_at(const GemmParams<Tile::kGated>& p, int first_col
 }
 
 // kBox columns of 64 rows of output from the accumulators of a warpgroup, as packed pairs in the accumulators' order.
-// `d` begins at the first column; for Shape::normal the sums come halved.
-template <class T, class Tile, Shape kShape>
+// `d` begins at the first column; for ActivationShape::normal the sums come halved.
+template <class T, class Tile, ActivationShape kShape>
 __device__ inline void finish(const FastActivation& f, const float* d, std::uint32_t (&out)[Tile::kBox / 4]) {
 #pragma unroll
   for (int i = 0; i < Tile::kBox / 4; ++i) {
@@ -165,7 +165,7 @@ __device__ inline void finish(const FastActivation& f, const float* d, std::uint
       const float* up = d + Tile::kOut / 2;
       out[i] = pack<T>(gated<kShape, kCoefficients<T>>(f, d[2 * i], up[2 * i]),
                        gated<kShape, kCoefficients<T>>(f, d[2 * i + 1], up[2 * i + 1]));
-    } else if constexpr (kShape == Shape::normal) {
+    } else if constexpr (kShape == ActivationShape::normal) {
       out[i] =
           pack<T>(normal_of_half<kCoefficients<T>>(f, d[2 * i]), normal_of_half<kCoefficients<T>>(f, d[2 * i + 1]));
     } else {
@@ -374,10 +374,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) gemm(const __grid_constant_
       // One branch a tile: with one a box, the code of other activations in between, MLPs took 2 % longer.
       if constexpr (kActivated) {
         with_shape<Tile::kGated>(p.f.shape, [&](auto shape) {
-          if constexpr (Tile::kGated || decltype(shape)::value != Shape::identity) epilogue(shape);
+          if constexpr (Tile::kGated || decltype(shape)::value != ActivationShape::identity) epilogue(shape);
         });
       } else {
-        epilogue(std::integral_constant<Shape, Shape::identity>());
+        epilogue(std::integral_constant<ActivationShape, ActivationShape::identity>());
       }
     }
     if (thread == 0) ptx::tma_store_wait();
@@ -417,7 +417,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
     p.bias_up_stride = g.bias.stride;
   }
   p.f = call.activation;
-  p.scale = p.f.shape == Shape::normal ? 0.5f : 1.0f;
+  p.scale = p.f.shape == ActivationShape::normal ? 0.5f : 1.0f;
   p.columns = g.n;
   p.last_column = (std::max(g.n - Tile::kOut, 0) + 7) / 8 * 8;
   p.k_blocks = (g.k + kBlockK - 1) / kBlockK;
@@ -437,7 +437,7 @@ Status launch_tile(const GemmCall& call, cudaStream_t stream) {
   how.overlaps_predecessor = call.overlaps_predecessor;
   if (recording() != nullptr) how.what = describe(Tile::kShape);
   if constexpr (!Tile::kGated) {
-    if (p.f.shape == Shape::identity) return launch<gemm<T, Tile, false>>(kName, how, Tile::kShared, p);
+    if (p.f.shape == ActivationShape::identity) return launch<gemm<T, Tile, false>>(kName, how, Tile::kShared, p);
   }
   return launch<gemm<T, Tile, true>>(kName, how, Tile::kShared, p);
 }

@@ -5,8 +5,8 @@
 #include <iterator>
 #include <string>
 
+#include "cuda/common/fast_activation.h"
 #include "cuda/common/gemm.h"
-#include "cuda/sm90/activation.h"
 #include "fusedmlp/device.h"
 #include "fusedmlp/status.h"
 

@@ -1,4 +1,4 @@
-#include "cuda/sm90/activation.h"
+#include "cuda/common/fast_activation.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 #include "core/activation.h"
 
-namespace fusedmlp::cuda::sm90 {
+namespace fusedmlp::cuda {
 namespace {
 
 constexpr double kMinusLog2E = -1.4426950408889634;
@@ -30,13 +30,13 @@ constexpr std::int64_t kLeastInput = 64, kLeastHidden = 16;
 
 template <std::size_t kCount>
 void set(FastActivation& args, const double (&p)[kCount]) {
-  args.shape = Shape::logistic;
+  args.shape = ActivationShape::logistic;
   std::transform(std::begin(p), std::end(p), args.p, [](double c) { return static_cast<float>(kMinusLog2E * c); });
 }
 
 template <std::size_t kCount>
 void set_normal(FastActivation& args, const double (&tail)[kCount]) {
-  args.shape = Shape::normal;
+  args.shape = ActivationShape::normal;
   double power = 1;  // of 2
   for (std::size_t i = 0; i < kCount; ++i, power *= 2) {
     args.p[i] = static_cast<float>(power * tail[i] + (i == 0 ? 1.0 : 0.0));
@@ -48,9 +48,9 @@ void set_normal(FastActivation& args, const double (&tail)[kCount]) {
 FastActivation fast_activation(const MlpSpec& spec) {
   FastActivation args;
   switch (spec.activation) {
-    case Activation::identity: args.shape = Shape::identity; break;
-    case Activation::relu: args.shape = Shape::relu; break;
-    case Activation::relu2: args.shape = Shape::relu2; break;
+    case Activation::identity: args.shape = ActivationShape::identity; break;
+    case Activation::relu: args.shape = ActivationShape::relu; break;
+    case Activation::relu2: args.shape = ActivationShape::relu2; break;
     case Activation::gelu:
       if (spec.dtype == DType::f16) {
         spec.gated ? set(args, kGeluF16) : set_normal(args, kGeluTailF16);
@@ -64,11 +64,11 @@ FastActivation fast_activation(const MlpSpec& spec) {
     case Activation::quick_gelu: set(args, {core::kQuickGeluSlope}); break;
     case Activation::silu: set(args, {1.0}); break;
     case Activation::sigmoid:
-      args.shape = Shape::sigmoid;
+      args.shape = ActivationShape::sigmoid;
       args.p[0] = static_cast<float>(kMinusLog2E);
       break;
     case Activation::swiglu_oai:
-      args.shape = Shape::swiglu_oai;
+      args.shape = ActivationShape::swiglu_oai;
       args.p[0] = static_cast<float>(kMinusLog2E * static_cast<double>(spec.alpha));
       args.limit = spec.limit;
       break;
@@ -76,4 +76,4 @@ FastActivation fast_activation(const MlpSpec& spec) {
   return args;
 }
 
-}  // namespace fusedmlp::cuda::sm90
+}  // namespace fusedmlp::cuda

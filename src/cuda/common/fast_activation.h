@@ -1,11 +1,11 @@
-// The activation as the Hopper kernel's argument.
+// Activations as arguments of kernels whose outputs have 16 bits, in few instructions within the numeric rule.
 #pragma once
 
 #include <cstdint>
 
 #include "fusedmlp/spec.h"
 
-namespace fusedmlp::cuda::sm90 {
+namespace fusedmlp::cuda {
 
 // Every sigmoid-shaped activation is x sigmoid(x p(x^2)) with its own p, so that one piece of code serves them
 // (logistic):
@@ -15,10 +15,10 @@ namespace fusedmlp::cuda::sm90 {
 //   gelu        p fitted to logit(Phi(x)) / x by scripts/fit_logit_normal.py
 // Not gated, gelu takes half as many special-function instructions by (normal)
 //   x Phi(x) = h + |h| (1 - 2 Phi(-|x|)), h = x / 2, log2(2 Phi(-|x|)) fitted by scripts/fit_sigmoid_tail.py
-enum class Shape : std::uint8_t { identity, relu, relu2, sigmoid, logistic, normal, swiglu_oai };
+enum class ActivationShape : std::uint8_t { identity, relu, relu2, sigmoid, logistic, normal, swiglu_oai };
 
 struct FastActivation {
-  Shape shape = Shape::identity;
+  ActivationShape shape = ActivationShape::identity;
   // logistic: coefficients of p in powers of x^2, times -log2(e): sigmoid(z) = 1 / (1 + 2^(-z log2(e))).
   // normal: of log2(2 Phi(-2 a)) in powers of a, four for bf16.
   float p[6] = {};
@@ -28,4 +28,4 @@ struct FastActivation {
 // The arguments for a spec's activation and storage type (bf16 or fp16).
 FastActivation fast_activation(const MlpSpec& spec);
 
-}  // namespace fusedmlp::cuda::sm90
+}  // namespace fusedmlp::cuda
